@@ -1,0 +1,1 @@
+"""Measurements, one command each: `python run.py bench quality|speed`."""

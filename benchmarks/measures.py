@@ -1,0 +1,82 @@
+"""Measures of one result against its truth, next to a reference that is held still.
+
+Frames are RGB uint8 (T, H, W, 3), labels uint8 (T, H, W) as the drawn world makes them (0 background, i + 1 part i,
+255 ink).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from kornia.metrics import ssim
+
+from headless.metrics import MOVING, psnr
+
+STILL_IOU = 0.8
+"""A part moves when the held-still reference covers it, on average over the frames, with less than this IoU."""
+_FEW = 6  # pixels under which a part is not judged
+
+
+def moving_region(truth: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """(T, H, W): the truth differs from the still reference (H, W, 3) by more than 0.1 of [0, 1] in a channel."""
+    return (np.abs(truth.astype(np.float32) - reference.astype(np.float32)) / 255 > MOVING).any(-1)
+
+
+def psnr_on(result: np.ndarray, truth: np.ndarray, where: np.ndarray | None = None) -> float:
+    """PSNR in dB over chosen pixels (T, H, W), or all."""
+    return psnr(result.astype(np.float32) / 255, truth.astype(np.float32) / 255, where)
+
+
+def structural_similarity(result: np.ndarray, truth: np.ndarray) -> float:
+    """Mean SSIM over frames, 11-pixel window."""
+    a, b = (torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255 for x in (result, truth))
+    return float(ssim(a, b, 11).mean())
+
+
+def segment(frames: np.ndarray, palette: dict[int, list[tuple[int, int, int]]]) -> np.ndarray:
+    """Label every pixel with the label whose colour is nearest: uint8 (T, H, W)."""
+    labels = np.array([label for label, colours in palette.items() for _ in colours], np.uint8)
+    colours = np.array([colour for of_label in palette.values() for colour in of_label], np.float32)
+    distance = np.square(frames[..., None, :].astype(np.float32) - colours).sum(-1)
+    return labels[distance.argmin(-1)]
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two masks; nan when both are empty."""
+    union = np.logical_or(a, b).sum()
+    return float(np.logical_and(a, b).sum() / union) if union else float("nan")
+
+
+def moving_parts(labels: np.ndarray, still: np.ndarray, parts: int) -> list[int]:
+    """Labels of parts that move in the truth (T, H, W) against the reference's labels (H, W)."""
+    moving = []
+    for part in range(1, parts + 1):
+        if (labels == part).sum(axis=(1, 2)).mean() < _FEW:
+            continue
+        values = [iou(frame == part, still == part) for frame in labels]
+        if np.nanmean(values) < STILL_IOU:
+            moving.append(part)
+    return moving
+
+
+def part_iou(found: np.ndarray, labels: np.ndarray, parts: list[int]) -> float:
+    """Mean IoU of the given parts over frames; nan when there are none."""
+    values = [iou(f == part, t == part) for part in parts for f, t in zip(found, labels, strict=True)]
+    return float(np.nanmean(values)) if values else float("nan")
+
+
+def colour_error(frames: np.ndarray, labels: np.ndarray, colours: dict[int, tuple[int, int, int]]) -> float:
+    """How far the parts' colours are from their own, in [0, 1]; nan when no part can be judged.
+
+    A part's colour is the median, by channel, of all pixels of the clip that the truth (T, H, W) gives to it, less its
+    edge of one pixel. So a part may be out of place in less than half of its pixels, and a part that wears another
+    colour, be it the driver's or another part's, is found out.
+    """
+    errors = []
+    for part, colour in colours.items():
+        inside = np.stack([cv2.erode((frame == part).astype(np.uint8), np.ones((3, 3))) for frame in labels]) > 0
+        pixels = frames[inside]
+        if len(pixels) >= _FEW:
+            errors.append(np.abs(np.median(pixels, 0) - np.float32(colour)).mean() / 255)
+    return float(np.mean(errors)) if errors else float("nan")

@@ -1,0 +1,210 @@
+"""How well the shipped LoRAs follow a driver, on a fresh held-out set, through the shipped workflows in a real server.
+
+    python run.py bench quality --seed 0 --json quality.json
+
+Identities and motions come from the test split, which no training seed can reach. Every pair is run twice: with its
+driver, and with another pair's, which shows how much of the result is owed to the driver. The lead-in is not judged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from benchmarks.measures import (
+    colour_error,
+    moving_parts,
+    moving_region,
+    part_iou,
+    psnr_on,
+    segment,
+    structural_similarity,
+)  # fmt: skip
+from dreamactor_core.poses import from_body_joints, to_pose_keypoint
+from headless.atomic import atomic
+from headless.client import Client, by_title, files, id_by_title
+from headless.media import read_image, write_image
+from headless.server import HostServer
+from training.marionette.assets import write_video
+from training.marionette.characters import PARTS, Plan
+from training.marionette.world import FPS, HEIGHT, LEAD_IN, WIDTH, Scene, rng_for, sample_scene
+
+ROOT = Path(__file__).resolve().parents[1]
+ROWS: tuple[tuple[str, Plan, Plan], ...] = (
+    ("pose", "human", "human"),
+    ("pose", "human", "cartoon"),
+    ("rgb", "human", "human"),
+    ("rgb", "human", "cartoon"),
+    ("rgb", "quadruped", "quadruped"),
+    ("rgb", "bird", "bird"),
+)
+"""Variant, the driver's plan, the reference's plan."""
+_SCALE = 4  # files are drawn larger than the panel, as the world itself is before it is averaged down
+FIGURES = ("psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "colour_vae")
+
+
+@dataclass
+class Pair:
+    """A reference scene, another character doing the same, and the truth."""
+
+    scene: Scene
+    driver: Scene
+    truth: np.ndarray
+    labels: np.ndarray
+
+
+def sample_pair(seed: int, row: int, index: int) -> Pair:
+    """A held-out pair: the reference stands in a pose of its own at frame 0, and the driver's motion follows."""
+    _, driver_plan, plan = ROWS[row]
+    rng = rng_for("test", 1 + seed, row, index)
+    scene = sample_scene(rng, plan)
+    return Pair(scene, scene.with_character(rng, driver_plan), *scene.draw())
+
+
+class Runner:
+    """Runs the shipped workflow of a variant on one reference and one driver."""
+
+    def __init__(self, client: Client, folder: Path) -> None:
+        self.client, self.folder = client, folder
+        self.graphs = {v: json.loads((ROOT / f"workflows/api/marionette_{v}.json").read_text("utf-8")) for v in ("pose", "rgb")}
+
+    def put(self, pair: Pair, variant: str, name: str) -> tuple[str, str, str]:
+        """Write reference, driver and truth files into the server's input folder; returns their names there."""
+        large = HEIGHT * _SCALE, WIDTH * _SCALE
+        reference, driver, truth = (self.folder / f"{name}{end}" for end in ("_ref.png", "_drive.mp4", "_truth.mp4"))
+        drawn = pair.scene.draw(*large)[0]
+        write_image(reference, drawn[0])
+        write_video(truth, drawn[LEAD_IN:], FPS)
+        if variant == "pose":
+            driver = driver.with_suffix(".json")
+            poses = from_body_joints(pair.driver.keypoints()[LEAD_IN:], HEIGHT, WIDTH)
+            driver.write_text(json.dumps({"frames": to_pose_keypoint(poses), "frame_ms": 1000 / FPS}))
+        else:
+            write_video(driver, pair.driver.draw(*large)[0][LEAD_IN:], FPS)
+        return reference.name, driver.name, truth.name
+
+    def run(self, variant: str, reference: str, driver: str, text: str, truth: str | None = None) -> list[np.ndarray]:
+        """Result frames, and with `truth` also the truth after a round trip through the VAE; RGB uint8."""
+        graph = copy.deepcopy(self.graphs[variant])
+        by_title(graph, "Reference")["inputs"]["image"] = reference
+        by_title(graph, "Prompt")["inputs"]["text"] = text
+        if variant == "pose":
+            by_title(graph, "Driving poses")["inputs"]["poses"] = driver
+            by_title(graph, "Skeleton")["inputs"]["fit"] = "canvas"  # the world's characters fill their frame already
+        else:
+            by_title(graph, "Driving video")["inputs"]["file"] = driver
+        for title in ("Result", "Composite preview"):
+            del graph[id_by_title(graph, title)]
+        decode = id_by_title(graph, "Decode")
+        graph["save"] = {"class_type": "PreviewImage", "inputs": {"images": [decode, 0]}}
+        if truth is not None:
+            vae = graph[decode]["inputs"]["vae"]
+            graph["load"] = {"class_type": "LoadVideo", "inputs": {"file": truth}}
+            graph["frames"] = {"class_type": "GetVideoComponents", "inputs": {"video": ["load", 0]}}
+            small = {"image": ["frames", 0], "upscale_method": "area", "width": WIDTH, "height": HEIGHT, "crop": "disabled"}
+            graph["small"] = {"class_type": "ImageScale", "inputs": small}
+            graph["encode"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["small", 0], "vae": vae}}
+            graph["decode"] = {"class_type": "VAEDecode", "inputs": {"samples": ["encode", 0], "vae": vae}}
+            graph["round"] = {"class_type": "PreviewImage", "inputs": {"images": ["decode", 0]}}
+        outputs = self.client.run(graph)
+        return [self._frames(outputs[node]) for node in (("save", "round") if truth else ("save",))]
+
+    def _frames(self, output: dict) -> np.ndarray:
+        pictures = []
+        for entry in files(output):
+            path = self.client.download(entry, self.folder / "result" / entry["filename"])
+            pictures.append(read_image(path))
+            path.unlink()
+        return np.stack(pictures)
+
+
+def judge(pair: Pair, result: np.ndarray, other: np.ndarray, round_trip: np.ndarray) -> dict[str, float]:
+    """The figures of one pair."""
+    truth, labels = pair.truth[LEAD_IN:], pair.labels[LEAD_IN:]
+    reference, still_labels = pair.truth[0], pair.labels[0]
+    held = np.broadcast_to(reference, truth.shape)
+    where = moving_region(truth, reference)
+    names = PARTS[pair.scene.character.plan]
+    own = {i + 1: pair.scene.character.colours[name] for i, name in enumerate(names)}
+    background = pair.scene.background
+    palette = {label: [colour] for label, colour in own.items()} | {0: [background.wall, background.ground, background.bar]}
+    ink = [(25, 25, 30)] + ([pair.scene.character.hair] if pair.scene.character.hair else [])
+    palette[255] = ink
+    parts = moving_parts(labels, still_labels, len(names))
+    found = segment(result, palette)
+    return {
+        "psnr": psnr_on(result, truth, where),
+        "psnr_still": psnr_on(held, truth, where),
+        "psnr_other": psnr_on(other, truth, where),
+        "psnr_all": psnr_on(result, truth),
+        "ssim": structural_similarity(result, truth),
+        "iou": part_iou(found, labels, parts),
+        "iou_still": part_iou(np.broadcast_to(still_labels, labels.shape), labels, parts),
+        "iou_other": part_iou(segment(other, palette), labels, parts),
+        "colour": colour_error(result, labels, own),
+        "colour_vae": colour_error(round_trip, labels, own),
+    }
+
+
+def _sheet(path: Path, rows: list[np.ndarray]) -> None:
+    picture = np.concatenate(rows, 0)
+    with atomic(path) as partial:
+        partial.write_bytes(cv2.imencode(".png", cv2.resize(picture, None, fx=2, fy=2)[..., ::-1])[1].tobytes())
+
+
+def measure(seed: int, count: int, sheet: Path | None = None) -> list[dict]:
+    """One dict a row of ROWS: variant, driver, reference, n and the mean of each of FIGURES."""
+    table, pictures = [], []
+    with HostServer() as server:
+        runner = Runner(Client(server.url), server.input_dir)
+        for row, (variant, driver_plan, plan) in enumerate(ROWS):
+            started = time.time()
+            pairs = [sample_pair(seed, row, index) for index in range(count)]
+            names = [runner.put(pair, variant, f"{row}_{index}") for index, pair in enumerate(pairs)]
+            figures = []
+            for index, pair in enumerate(pairs):
+                reference, driver, truth = names[index]
+                result, round_trip = runner.run(variant, reference, driver, pair.scene.describe(), truth)
+                other = runner.run(variant, reference, names[(index + 1) % count][1], pair.scene.describe())[0]
+                figures.append(judge(pair, result, other, round_trip))
+                if index < 2:
+                    shown = (pair.truth[LEAD_IN:], result, pair.driver.draw()[0][LEAD_IN:])
+                    pictures.append(np.concatenate([np.concatenate([pair.truth[0], *f[::4]], 1) for f in shown], 0))
+            means = {key: round(float(np.nanmean([f[key] for f in figures])), 4) for key in FIGURES}
+            table.append({"variant": variant, "driver": driver_plan, "reference": plan, "n": count, **means})
+            print(json.dumps(table[-1]), f"{time.time() - started:.0f} s", file=sys.stderr, flush=True)
+    if sheet is not None:
+        _sheet(sheet, pictures)
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=0, help="draws another held-out set")
+    parser.add_argument("--json", type=Path, help="write the rows there")
+    parser.add_argument("--pairs", type=int, default=12, help="pairs a row; there are six rows")
+    parser.add_argument("--sheet", type=Path, help="write a picture: truth, result and driver of two pairs a row")
+    args = parser.parse_args()
+    if args.pairs < 2:
+        parser.error(f"--pairs is {args.pairs}, expected at least 2: each pair lends its driver to another")
+    if args.seed < 0:
+        parser.error(f"--seed is {args.seed}, expected 0 or more")
+    rows = measure(args.seed, args.pairs, args.sheet)
+    print(f"{'variant':8}{'driver':11}{'reference':11}" + "".join(f"{key:>11}" for key in FIGURES))
+    for row in rows:
+        print(f"{row['variant']:8}{row['driver']:11}{row['reference']:11}" + "".join(f"{row[key]:11.3f}" for key in FIGURES))
+    if args.json:
+        with atomic(args.json) as partial:
+            partial.write_text(json.dumps({"rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

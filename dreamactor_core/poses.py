@@ -1,0 +1,221 @@
+"""Pose sequences, and the POSE_KEYPOINT format they come in and go out as.
+
+POSE_KEYPOINT is a list with one dict per frame: `people` (list of dicts), `canvas_width`, `canvas_height`. A person
+has `pose_keypoints_2d` (18 joints), and may have `face_keypoints_2d` (70), `hand_left_keypoints_2d` and
+`hand_right_keypoints_2d` (21 each): flat lists of x, y, confidence, or null. Coordinates are pixels of the canvas,
+or, in some writers' files, fractions of it; both are read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BODY, FACE, HAND = 18, 70, 21
+"""Joints in the body, a face and a hand."""
+
+FARTHEST = 1e6
+"""Pixels from the canvas' corner beyond which a coordinate is an estimator's failure, not a joint out of frame."""
+
+_GROUPS = {
+    "body": ("pose_keypoints_2d", BODY),
+    "face": ("face_keypoints_2d", FACE),
+    "left_hand": ("hand_left_keypoints_2d", HAND),
+    "right_hand": ("hand_right_keypoints_2d", HAND),
+}
+
+
+class PoseFormatError(ValueError):
+    """POSE_KEYPOINT data that cannot be read."""
+
+
+def _absent(count: int) -> np.ndarray:
+    return np.zeros((count, 3), np.float32)
+
+
+@dataclass(eq=False)
+class Person:
+    """One person in one frame: float32 arrays (joints, 3) of x, y in pixels and confidence; 0 means not seen."""
+
+    body: np.ndarray = field(default_factory=lambda: _absent(BODY))
+    face: np.ndarray = field(default_factory=lambda: _absent(FACE))
+    left_hand: np.ndarray = field(default_factory=lambda: _absent(HAND))
+    right_hand: np.ndarray = field(default_factory=lambda: _absent(HAND))
+
+    def groups(self) -> dict[str, np.ndarray]:
+        """The four joint arrays by name."""
+        return {name: getattr(self, name) for name in _GROUPS}
+
+    @property
+    def seen(self) -> bool:
+        """Whether any joint was seen."""
+        return any(bool((points[:, 2] > 0).any()) for points in self.groups().values())
+
+    def mapped(self, scale: tuple[float, float], offset: tuple[float, float]) -> Person:
+        """The person with every seen joint at x * scale + offset; joints that were not seen stay zero."""
+        moved = {}
+        for name, points in self.groups().items():
+            xy = points[:, :2] * np.float64(scale) + np.float64(offset)
+            seen = points[:, 2:] > 0
+            moved[name] = np.where(seen, np.concatenate([xy, points[:, 2:]], 1), 0).astype(np.float32)
+        return Person(**moved)
+
+
+@dataclass(eq=False)
+class PoseSequence:
+    """People over time: `frames[t]` lists the people of frame t, in pixels of a `height` x `width` canvas."""
+
+    frames: list[list[Person]]
+    height: int
+    width: int
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: Sequence[int] | slice) -> PoseSequence:
+        chosen = self.frames[index] if isinstance(index, slice) else [self.frames[i] for i in index]
+        return PoseSequence(chosen, self.height, self.width)
+
+    def fitted(self, height: int, width: int) -> PoseSequence:
+        """The sequence letterboxed onto another canvas: aspect ratio kept, centred."""
+        scale = min(width / self.width, height / self.height)
+        offset = ((width - self.width * scale) / 2, (height - self.height * scale) / 2)
+        frames = [[person.mapped((scale, scale), offset) for person in people] for people in self.frames]
+        return PoseSequence(frames, height, width)
+
+    def without(self, *groups: str) -> PoseSequence:
+        """The sequence with whole joint groups ("face", "left_hand" ...) left out."""
+        keep = [name for name in _GROUPS if name not in groups]
+        frames = [[Person(**{name: getattr(p, name) for name in keep}) for p in people] for people in self.frames]
+        return PoseSequence(frames, self.height, self.width)
+
+
+def _read_points(raw: Any, count: int, where: str) -> np.ndarray:
+    if raw is None or (isinstance(raw, (list, tuple)) and not raw):
+        return _absent(count)
+    if not isinstance(raw, (list, tuple, np.ndarray)):
+        raise PoseFormatError(f"{where}: got {type(raw).__name__}, expected a flat list of x, y, confidence")
+    if len(raw) != 3 * count:
+        raise PoseFormatError(
+            f"{where}: got {len(raw)} numbers, expected {3 * count} ({count} joints of x, y, confidence); "
+            f"COCO-17, OpenPose-25 and other layouts must be converted to OpenPose-18 first"
+        )
+    flat = [0.0 if value is None else value for value in raw]
+    if not all(isinstance(value, (Real, np.floating)) for value in flat):
+        raise PoseFormatError(f"{where}: holds something that is not a number; expected numbers or null")
+    try:
+        points = np.array(flat, np.float64).reshape(count, 3)
+    except OverflowError as error:
+        raise PoseFormatError(f"{where}: holds a whole number of hundreds of digits, expected pixels and confidences") from error
+    broken = ~(np.abs(points) <= FARTHEST).all(1)  # NaN too
+    unseen = np.array([raw[3 * i] is None or raw[3 * i + 1] is None for i in range(count)])
+    points[broken | unseen | (points[:, 2] < np.finfo(np.float32).tiny)] = 0
+    return points.astype(np.float32)
+
+
+def from_pose_keypoint(data: Any) -> PoseSequence:
+    """Read POSE_KEYPOINT frames.
+
+    Frames in fractions of the canvas (every seen coordinate at most 1 on a canvas larger than 2 pixels) are turned
+    into pixels. A frame without people is kept, empty. Joints that are null, NaN, farther away than FARTHEST or of
+    confidence 0 are not seen.
+
+    Raises:
+        PoseFormatError: naming the frame, the person and the field, what was got and what was expected.
+    """
+    if isinstance(data, dict) and "people" in data:
+        data = [data]
+    if not isinstance(data, (list, tuple)):
+        raise PoseFormatError(f"POSE_KEYPOINT: got {type(data).__name__}, expected a list with one dict per frame")
+    if not data:
+        raise PoseFormatError("POSE_KEYPOINT: got zero frames, expected at least one")
+    frames: list[list[Person]] = []
+    sizes: set[tuple[int, int]] = set()
+    for t, frame in enumerate(data):
+        if not isinstance(frame, dict) or "people" not in frame:
+            raise PoseFormatError(f"frame {t}: expected a dict with the keys people, canvas_width, canvas_height")
+        try:
+            width, height = int(frame["canvas_width"]), int(frame["canvas_height"])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise PoseFormatError(f"frame {t}: canvas_width and canvas_height must be whole numbers") from error
+        if max(abs(width), abs(height)) > FARTHEST:
+            raise PoseFormatError(f"frame {t}: the canvas is beyond {FARTHEST:.0f} pixels a side; expected the picture's size")
+        if width < 1 or height < 1:
+            raise PoseFormatError(f"frame {t}: the canvas is {width}x{height}; both sides must be positive")
+        sizes.add((width, height))
+        listed = [] if frame["people"] is None else frame["people"]
+        if not isinstance(listed, (list, tuple)):
+            raise PoseFormatError(f"frame {t}: people is {type(listed).__name__}, expected a list of dicts of joints")
+        people = []
+        for k, raw in enumerate(listed):
+            if not isinstance(raw, dict):
+                raise PoseFormatError(f"frame {t}, person {k}: got {type(raw).__name__}, expected a dict")
+            groups = {
+                name: _read_points(raw.get(key), count, f"frame {t}, person {k}, {key}")
+                for name, (key, count) in _GROUPS.items()
+            }
+            people.append(Person(**groups))
+        frames.append(people)
+    if len(sizes) > 1:
+        raise PoseFormatError(f"frames have {len(sizes)} different canvas sizes {sorted(sizes)}; expected one")
+    width, height = sizes.pop()
+    everything = [points[points[:, 2] > 0, :2] for people in frames for p in people for points in p.groups().values()]
+    seen = np.concatenate(everything) if everything else np.zeros((0, 2), np.float32)
+    if len(seen) and min(width, height) > 2 and float(np.abs(seen).max()) <= 1.0:
+        frames = [[p.mapped((width, height), (0, 0)) for p in people] for people in frames]
+    return PoseSequence(frames, height, width)
+
+
+def read_pose_file(path: Path) -> tuple[list[dict[str, Any]], float | None]:
+    """POSE_KEYPOINT frames of a JSON file, and their frames per second, None where the file does not say.
+
+    The file holds a list of frames, or an object with `frames` and, if known, `frame_ms` (milliseconds a frame is shown).
+
+    Raises:
+        PoseFormatError: naming the file; it cannot be read, is not JSON, or holds something else.
+    """
+    try:
+        data: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise PoseFormatError(f"{path.name} cannot be read as JSON ({error}); expected a list of POSE_KEYPOINT frames") from error
+    fps = None
+    if isinstance(data, dict) and "frames" in data:
+        shown = data.get("frame_ms")
+        if shown is not None:
+            if isinstance(shown, bool) or not isinstance(shown, (int, float)) or not shown > 0:  # NaN neither
+                raise PoseFormatError(f"{path.name}: frame_ms is {shown!r}, expected a positive number of milliseconds")
+            fps = 1000.0 / shown
+        data = data["frames"]
+    try:
+        from_pose_keypoint(data)
+    except PoseFormatError as error:
+        raise PoseFormatError(f"{path.name}: {error}") from error
+    return [data] if isinstance(data, dict) else data, fps
+
+
+def to_pose_keypoint(sequence: PoseSequence) -> list[dict[str, Any]]:
+    """Write POSE_KEYPOINT frames in pixels; face and hands that were not seen are null."""
+    frames = []
+    for people in sequence.frames:
+        written = []
+        for person in people:
+            raw: dict[str, Any] = {}
+            for name, (key, _) in _GROUPS.items():
+                points = getattr(person, name)
+                absent = name != "body" and not (points[:, 2] > 0).any()
+                raw[key] = None if absent else [float(value) for value in points.reshape(-1)]
+            written.append(raw)
+        frames.append({"people": written, "canvas_width": sequence.width, "canvas_height": sequence.height})
+    return frames
+
+
+def from_body_joints(joints: np.ndarray, height: int, width: int) -> PoseSequence:
+    """One person from an array (T, 18, 3) of x, y in pixels and confidence."""
+    frames = [[Person(body=points.astype(np.float32))] for points in joints]
+    return PoseSequence(frames, height, width)

@@ -1,0 +1,150 @@
+"""Whether an answer keeps to the form: a list of what is wrong with it, in words that the model is told again."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Literal
+
+from .lexicon import LEXICONS, Words
+from .prompts import Language
+
+Kind = Literal["human", "bird", "quadruped"]
+
+OPENING = {"en": "In the video, the character's initial pose is", "zh": "视频中\uff0c角色的初始姿势是"}
+"""First words of a motion text."""
+
+CONNECTIVES = {
+    "en": ("Subsequently,", "Then,", "After that,", "Finally,"),
+    "zh": ("随后\uff0c", "接着\uff0c", "之后\uff0c", "最后\uff0c"),
+}
+"""First words of its further steps, in order."""
+
+FUSED_OPENING = {"en": ("In the video, a", "In the video, an"), "zh": ("视频中\uff0c一",)}
+"""First words of a fused text; in English a whole word."""
+
+_SAME = str.maketrans("\u2019\u201c\u201d\uff0c\uff1b\uff1a\uff01\uff1f", '\'"",;:!?')
+"""Typographic marks to plain ones: both are right."""
+_CLAUSE_ENDS = {"en": ".;,!?", "zh": "。;,!?、"}
+_SENTENCE_ENDS = {"en": ".!?\"')", "zh": "。!?"}
+
+
+def _plain(text: str) -> str:
+    return text.strip().translate(_SAME)
+
+
+def tidy(answer: str) -> str:
+    """The answer without what some models put around it: blanks, and the reasoning of those that think aloud."""
+    return re.sub(r"^\s*<think>.*?</think>", "", answer, flags=re.DOTALL).strip()
+
+
+@lru_cache(maxsize=64)
+def _pattern(words: Words, language: Language) -> re.Pattern[str]:
+    if language == "zh":
+        return re.compile("|".join(re.escape(_plain(w)) for w in sorted(words, key=len, reverse=True)), re.IGNORECASE)
+    # a word of a compound ("second-hand", "cat-eye") is another word; "t-shirt" and the like are listed whole
+    return re.compile(rf"(?<![\w-])(?:{'|'.join(words)})(?![\w-])", re.IGNORECASE)
+
+
+def _find(text: str, words: Words, language: Language) -> list[re.Match[str]]:
+    """Where the words stand, less those that are a part of something harmless."""
+    harmless = [m.span() for m in _pattern(LEXICONS[language].harmless, language).finditer(text)]
+    return [
+        found
+        for found in _pattern(words, language).finditer(text)
+        if not any(a <= found.start() and found.end() <= b and (a, b) != found.span() for a, b in harmless)
+    ]
+
+
+def _listed(found: list[str]) -> str:
+    return ", ".join(f'"{word}"' for word in dict.fromkeys(word.lower() for word in found))
+
+
+def _form(text: str, language: Language) -> list[str]:
+    if not text.strip():
+        return ["it is empty"]
+    problems = []
+    if re.search(r"[\r\n\u2028\u2029]", text.strip()):
+        problems.append("it must be one paragraph without line breaks")
+    han, latin = len(re.findall(r"[\u4e00-\u9fff]", text)), len(re.findall(r"[A-Za-z]", text))
+    if language == "en" and han > latin:
+        problems.append("it must be in English")
+    if language == "zh" and han * 2 < latin:
+        problems.append("it must be in Chinese")
+    return problems
+
+
+def _order(text: str, language: Language) -> list[str]:
+    place = len(OPENING[language])
+    missing = []
+    for connective in CONNECTIVES[language]:
+        ends = re.escape(_SENTENCE_ENDS[language])
+        found = re.compile(rf"(?<=[{ends}])\s*{re.escape(_plain(connective))}").search(text, place)
+        if found is None:
+            missing.append(f'"{connective}"')
+        else:
+            place = found.end()
+    if not missing:
+        return []
+    wanted = ", ".join(f'"{connective}"' for connective in CONNECTIVES[language])
+    return [f"there is no sentence that begins with {', '.join(missing)} in its place; the order is {wanted}"]
+
+
+def check_motion(answer: str, language: Language = "en") -> list[str]:
+    """What is wrong with a motion text: one paragraph, its opening, the order of its steps, no looks. Empty when right."""
+    text = _plain(answer)
+    problems = _form(text, language)
+    if not text:
+        return problems
+    if not text.startswith(_plain(OPENING[language])):
+        problems.append(f'it must begin with the words "{OPENING[language]}"')
+    problems += _order(text, language)
+    lexicon = LEXICONS[language]
+    found = [m[0] for m in _find(text, lexicon.looks, language)]
+    for match in _find(text, lexicon.things, language):
+        clause = re.split(f"[{re.escape(_CLAUSE_ENDS[language])}]", text[: match.start()])[-1]
+        if not _find(clause, lexicon.contact, language):
+            found.append(match[0])
+    if found:
+        problems.append(f"it must not speak of looks or gender: {_listed(found)}")
+    return problems
+
+
+def check_appearance(answer: str, language: Language = "en") -> list[str]:
+    """What is wrong with an appearance text: one paragraph, no action or posture. Empty when right."""
+    text = _plain(answer)
+    problems = _form(text, language)
+    found = [m[0] for m in _find(text, LEXICONS[language].poses, language)]
+    if found:
+        problems.append(f"it must not speak of action, posture or expression: {_listed(found)}")
+    return problems
+
+
+def kind_of(appearance: str, language: Language = "en") -> Kind | None:
+    """What the character is, by the first words of its description; None where they do not tell."""
+    text = _plain(appearance)
+    lexicon = LEXICONS[language]
+    first = re.split(r"[.;]", text)[0]
+    end = min((m.start() for m in _pattern(lexicon.subject_ends, language).finditer(first) if m.start()), default=len(first))
+    kinds: tuple[tuple[Kind, Words], ...] = (
+        ("human", lexicon.humans), ("bird", lexicon.birds), ("quadruped", lexicon.quadrupeds)
+    )  # fmt: skip
+    return next((kind for kind, words in kinds if _find(first[:end], words, language)), None)
+
+
+def check_fusion(answer: str, appearance: str, language: Language = "en") -> list[str]:
+    """What is wrong with a fused text: one paragraph, its opening, the limbs of birds and quadrupeds. Empty when right."""
+    text = _plain(answer)
+    problems = _form(text, language)
+    if not text:
+        return problems
+    whole = r"\b" if language == "en" else ""
+    if not any(re.match(re.escape(_plain(words)) + whole, text) for words in FUSED_OPENING[language]):
+        problems.append(f'it must begin with the words "{FUSED_OPENING[language][0]}" and the character')
+    kind = kind_of(appearance, language)
+    if kind in ("bird", "quadruped"):
+        found = [m[0] for m in _find(text, LEXICONS[language].limbs, language)]
+        if found:
+            instead = "wings and claws" if kind == "bird" else "forelegs, hind legs and paws"
+            problems.append(f"the character is a {kind}: it has {instead}, and not what is called {_listed(found)}")
+    return problems

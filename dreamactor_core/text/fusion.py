@@ -1,0 +1,127 @@
+"""Motion text, appearance text, and the fusion of both: asked for, checked, repaired once, kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from .ask import Asker
+from .budget import Budget
+from .cache import AnswerCache, fingerprint
+from .checks import check_appearance, check_fusion, check_motion, tidy
+from .errors import BadAnswerError, TextError
+from .prompts import Language, Prompts, frames_in_words
+from .services import Question
+
+Mode = Literal["none", "concatenated", "fused"]
+"""The paper's ablation: no text, both texts one after the other, both made one by a model."""
+OnBadAnswer = Literal["error", "warn"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+ON_BAD_ANSWER: tuple[OnBadAnswer, ...] = get_args(OnBadAnswer)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What the user gave, or what came out. Empty: nothing."""
+
+    fused: str = ""
+    motion: str = ""
+    appearance: str = ""
+
+
+@dataclass
+class Writer:
+    """Writes texts with a model.
+
+    Attributes:
+        warnings: What is wrong with texts that were taken all the same.
+        report: Told what is being done.
+    """
+
+    asker: Asker
+    prompts: Prompts
+    cache: AnswerCache
+    on_bad_answer: OnBadAnswer = "error"
+    report: Callable[[str], None] = lambda what: None
+    warnings: list[str] = field(default_factory=list)
+
+    def motion(self, frames: Sequence[bytes], budget: Budget) -> str:
+        """From JPEG frames of the driver."""
+        language = self.prompts.language
+        prompt = self.prompts.fill("motion", frames=frames_in_words(len(frames), budget.fps, language))
+        return self._write("motion text", Question(prompt, tuple(frames)), lambda text: check_motion(text, language))
+
+    def appearance(self, picture: bytes) -> str:
+        """From the reference as JPEG."""
+        question = Question(self.prompts.fill("appearance"), (picture,))
+        return self._write("appearance text", question, lambda text: check_appearance(text, self.prompts.language))
+
+    def fuse(self, motion: str, appearance: str) -> str:
+        """Both texts made one."""
+        question = Question(self.prompts.fill("fusion", motion=motion, appearance=appearance))
+        return self._write("fused prompt", question, lambda text: check_fusion(text, appearance, self.prompts.language))
+
+    def _write(self, what: str, question: Question, check: Callable[[str], list[str]]) -> str:
+        asker, version = self.asker, self.prompts.version
+        name = fingerprint(
+            [asker.service, asker.address, asker.model.strip(), version, what, question.prompt, *question.images]
+        )  # fmt: skip
+        kept = self.cache.get(name)
+        if kept is not None and (not (problems := check(kept)) or self.on_bad_answer == "warn"):
+            self._warn(what, problems)
+            return kept
+        self.report(f"asking {asker.model.strip()} for the {what}")
+        text = tidy(asker.ask(question))
+        problems = check(text)
+        if problems:
+            self.report(f"asking {asker.model.strip()} to repair the {what}")
+            listed = "\n".join(f"- {problem}" for problem in problems)
+            repaired = tidy(asker.ask(question.followed_by(text, self.prompts.fill("repair", problems=listed))))
+            left = check(repaired)
+            if len(left) <= len(problems):
+                text, problems = repaired, left
+        if problems and self.on_bad_answer == "error":
+            raise BadAnswerError(
+                f"the {what} of {asker.model.strip()} does not keep to the form, after a request to repair it too: "
+                f"{'; '.join(problems)}. Run again, use another model, or set on_bad_answer to warn. The text: {text}"
+            )
+        self._warn(what, problems)
+        self.cache.put(name, text, what=what, service=asker.service, model=asker.model.strip(), prompt_version=version)
+        return text
+
+    def _warn(self, what: str, problems: list[str]) -> None:
+        if problems:
+            self.warnings.append(f"The {what} does not keep to the form: {'; '.join(problems)}.")
+
+
+def check_given(given: Texts, language: Language) -> list[str]:
+    """Warnings about texts of the user's, or of another node."""
+    checked = (
+        ("motion text", given.motion, check_motion(given.motion, language)),
+        ("appearance text", given.appearance, check_appearance(given.appearance, language)),
+        ("fused prompt", given.fused, check_fusion(given.fused, given.appearance, language)),
+    )
+    return [
+        f"The {what} that was given does not keep to the form: {'; '.join(wrong)}."
+        for what, text, wrong in checked
+        if text and wrong
+    ]
+
+
+def make_texts(
+    mode: Mode,
+    given: Texts,
+    motion: Callable[[], str],
+    appearance: Callable[[], str],
+    fuse: Callable[[str, str], str],
+) -> Texts:
+    """The three texts. What is given is taken as it is; with a fused text given, or without text, nothing is asked."""
+    if mode not in MODES:
+        raise TextError(f"the mode is {mode!r}, expected one of {', '.join(MODES)}")
+    if mode == "none" or given.fused:
+        return given
+    moves = given.motion or motion()
+    looks = given.appearance or appearance()
+    whole = " ".join(text for text in (looks, moves) if text) if mode == "concatenated" else fuse(moves, looks)
+    return Texts(whole, moves, looks)

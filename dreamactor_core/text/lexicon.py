@@ -1,0 +1,140 @@
+"""Words by what they give away. English entries are regular expressions of whole words, Chinese ones plain strings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Words = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """The words of one language.
+
+    Attributes:
+        looks: Appearance and gender: never in a motion text.
+        things: Clothes, hair and the like: in a motion text only as what a hand touches.
+        contact: What makes such a thing a thing that is touched, when it stands before it in the same clause.
+        poses: Action and posture: never in an appearance text.
+        limbs: What birds and quadrupeds do not have.
+        harmless: Longer words and phrases in which one of the above means something else.
+        humans, birds, quadrupeds: What a character can be.
+        subject_ends: What ends the naming of the character in its description.
+    """
+
+    looks: Words
+    things: Words
+    contact: Words
+    poses: Words
+    limbs: Words
+    harmless: Words
+    humans: Words
+    birds: Words
+    quadrupeds: Words
+    subject_ends: Words
+
+
+def _words(listed: str) -> Words:
+    return tuple(word.strip() for word in listed.split(",") if word.strip())
+
+
+_PEOPLE_EN = _words(r"""
+    m[ae]n, wom[ae]n, boys?, girls?, lad(?:y|ies), gentlem[ae]n, guys?, grandmother, grandfather, mother,
+    father
+""")
+
+ENGLISH = Lexicon(
+    looks=_PEOPLE_EN
+    + _words(r"""
+    males?, females?, he, him, his, himself, she, her, hers, herself,
+    masculine, feminine, red, blue, green, yellow, black, white, pink,
+    purple, brown, gr[ae]y, beige, turquoise, blond(?:e)?, brunette, redhead(?:ed)?, bald, bearded, curly, freckle[sd]?,
+    tattoo(?:s|ed)?, (?:long|short|dark|fair)-haired, (?:dark|light|fair|pale|tanned)[- ]skin(?:ned)?, skin tone, complexion,
+    wear(?:s|ing)?, wore, dressed in, clad, outfit, costume, shirtless, barefoot, elderly, young, old,
+    middle-aged, teenage[rd]?, slim, slender, muscular, chubby, stocky, petite, handsome, beautiful
+    """),
+    things=_words(r"""
+    (?:t-)?shirts?, blouse, skirt, dress, trousers, jeans, shorts, jacket, coat, sweater, hoodie, suit, gown, uniform,
+    socks?, shoes?, sneakers?, boots?, sandals?, hats?, cap, scarf, gloves?, necktie, earrings?, necklace, bracelets?,
+    (?:sun)?glasses, wristwatch, hair, hairstyle, beard, moustache, mustache, ponytail, sleeves?, collar, belt, clothes, clothing
+    """),
+    contact=_words(r"""
+    touch\w*, hold\w*, held, grip\w*, grasp\w*, grab\w*, adjust\w*, pull\w*, tug\w*, smooth\w*, brush\w*, pat\w*, rest\w*,
+    stroke\w*, clutch\w*, pinch\w*, press\w*, lift\w*, tuck\w*, run\w* through, pick\w*, push\w*, comb\w*, straighten\w*,
+    t(?:ies?|ied|ying), put\w*, tak(?:es?|ing), remov\w*, zip\w*, button\w*, fasten\w*, flip\w*, toss\w*, flick\w*, on,
+    against
+    """),
+    poses=_words(r"""
+    stands?, standing, stood, sits?, sitting, sat, seated, kneel(?:s|ing)?, knelt, lying, walks?, walking,
+    running(?! (?:down|along|across|around|through|from|over)),
+    jump(?:s|ing|ed)?, dances?, dancing, crouch(?:es|ing|ed)?, squat(?:s|ting)?, lean(?:s|ing), waving, raising, posing,
+    poses?, posed, posture, stance, smil(?:e|es|ing), grin(?:s|ning)?, frown(?:s|ing)?, laugh(?:s|ing)?, gaz(?:es|ing),
+    star(?:es|ing), look(?:s|ing) (?:at|to|toward|towards|up|down|away|over|straight|directly),
+    fac(?:es|ing) (?:the|left|right|forward|away|us), crossed (?:arms|legs), (?:arms|legs) (?:are )?crossed, cross-legged,
+    raised (?:arms?|hands?|fists?|legs?|paws?|wings?),
+    (?:arms?|hands?|legs?|paws?|wings?) (?:is |are )?(?:raised|outstretched|lowered), bent (?:arms?|elbows?|legs?|knees?),
+    hands? on (?:its |the |their |his |her )?hips?, gestur(?:e|es|ing), pointing (?:at|to|with)
+    """),
+    limbs=_words("hands?, palms?, fists?, fingers?, arms?"),
+    harmless=_words(r"""
+    (?:running|walking|dancing|jumping) (?:shoes?|boots?|shorts|stick|cane|tights), standing collar, stand-up collar,
+    sitting room, palm (?:trees?|lea(?:f|ves)|fronds?|prints?), on the other hand, (?:laugh|smile|frown) lines?,
+    arms? of (?:the|a|an) \w*chair, white of the eyes?, whites of the eyes?
+    """),
+    humans=_PEOPLE_EN
+    + _words(r"""
+    persons?, people, humans?, child(?:ren)?, toddler, baby, adults?, teenagers?, dancer, athlete
+    """),
+    birds=_words(r"""
+    birds?, parrots?, chickens?, hens?, roosters?, cockerels?, ducks?, ducklings?, goose, geese, swans?, eagles?, hawks?,
+    falcons?, owls?, pigeons?, doves?, sparrows?, crows?, ravens?, penguins?, peacocks?, flamingo(?:s|es)?, turkeys?,
+    ostrich(?:es)?, canar(?:y|ies), cockatoos?, macaws?, chicks?, seagulls?, toucans?
+    """),
+    quadrupeds=_words(r"""
+    cats?, kittens?, dogs?, pupp(?:y|ies), horses?, pon(?:y|ies), fox(?:es)?, wolf, wolves, lions?, tigers?, leopards?,
+    cheetahs?, bears?, pandas?, rabbits?, bunn(?:y|ies), deer, cows?, bulls?, sheep, lambs?, goats?, pigs?, mouse, mice,
+    rats?, hamsters?, squirrels?, donkeys?, zebras?, camels?, elephants?, giraffes?, raccoons?, corgis?, poodles?, tabby,
+    husk(?:y|ies), quadrupeds?
+    """),
+    subject_ends=_words("with, wearing, whose, who, that, which, has, holding, carrying, dressed, in a, in an, on, beside, riding"),
+)
+
+_PEOPLE_ZH = _words(r"""
+    男, 女, 先生, 女士, 小姐, 老人, 姑娘, 小伙
+""")
+
+CHINESE = Lexicon(
+    looks=_PEOPLE_ZH
+    + _words(r"""
+    他, 她, 红色, 蓝色, 绿色, 黄色, 黑色, 白色, 粉色, 紫色, 灰色, 棕色, 橙色, 金发, 黑发, 秃头, 卷发, 长发, 短发, 发型, 雀斑,
+    纹身, 肤色, 皮肤白, 穿着, 身穿, 身着, 戴着, 佩戴, 服装, 衣着, 赤脚, 光脚, 年轻, 年老, 老年, 中年, 少年, 苗条, 肌肉发达,
+    健壮, 肥胖, 瘦削, 英俊, 漂亮, 美丽
+    """),
+    things=_words(r"""
+    衬衫, 衣服, 上衣, T恤, 裙, 裤, 外套, 夹克, 毛衣, 西装, 制服, 大衣, 袜, 鞋, 靴, 帽, 围巾, 手套, 领带, 耳环, 项链, 手镯,
+    手链, 眼镜, 墨镜, 手表, 头发, 胡须, 胡子, 马尾, 袖, 衣领, 腰带
+    """),
+    contact=_words("触, 摸, 抓, 握, 拿, 扶, 整理, 拉, 扯, 按, 碰, 搭, 放在, 捏, 拨, 撩, 提, 捋, 推, 抚, 拍, 系"),
+    poses=_words(r"""
+    站着, 站立, 站在, 坐着, 坐在, 跪, 躺, 趴, 蹲, 行走, 走路, 走着, 奔跑, 跑步, 跳跃, 跳舞, 弯腰, 倚靠, 靠在, 挥手, 举起,
+    举着手, 抬起, 摆姿势, 姿势, 姿态, 站姿, 坐姿, 微笑, 笑着, 大笑, 皱眉, 注视, 凝视, 看着, 望着, 看向, 面向, 面朝, 叉腰,
+    交叉双臂, 双臂交叉, 双手交叉, 盘腿, 伸出手, 指着
+    """),
+    limbs=_words("手, 拳, 胳膊, 鼓掌, 拍掌"),
+    harmless=_words(r"""
+    其他, 吉他, 脸红, 明白, 空白, 扶手, 把手, 对手, 助手, 歌手, 选手, 水手, 随手, 顺手, 着手, 跑步鞋, 跳舞鞋, 手机, 手提包,
+    手袋, 拳击, 子女, 仙女座, 手表, 手套, 手镯, 手链, 手环, 手杖, 手电, 牛仔, 马尾, 马甲, 鼠标
+    """),
+    humans=_PEOPLE_ZH
+    + _words(r"""
+    人物, 一个人, 人类, 儿童, 小孩, 孩子, 婴儿, 成年人, 青年, 少年
+    """),
+    birds=_words("鸟, 鹦鹉, 鸡, 鸭, 鹅, 天鹅, 鹰, 隼, 猫头鹰, 鸽, 麻雀, 乌鸦, 企鹅, 孔雀, 火烈鸟, 鸵鸟, 海鸥, 燕子"),
+    quadrupeds=_words("猫, 狗, 犬, 马, 狐狸, 狼, 狮, 虎, 豹, 熊, 兔, 鹿, 牛, 羊, 猪, 鼠, 驴, 骆驼, 大象, 长颈鹿, 浣熊, 柯基"),
+    subject_ends=_words(r"""
+    身穿, 穿着, 戴着, 长着, 有着, 拿着, 带有, 。, 、
+    """)
+    + (",", "\uff0c"),
+)
+
+LEXICONS = {"en": ENGLISH, "zh": CHINESE}

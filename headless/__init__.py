@@ -1,0 +1,1 @@
+"""ComfyUI without a window: starting a server, queueing workflows, and the demo."""

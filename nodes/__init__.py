@@ -1,0 +1,1 @@
+"""ComfyUI nodes. Thin: what they do lives in dreamactor_core."""

@@ -1,0 +1,121 @@
+"""What our nodes need to know of a loaded MODEL or VAE: its contract, its shapes, whether it fits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.ldm.models.autoencoder
+import comfy.ldm.wan.vae
+import comfy.model_base
+import comfy.taesd.taehv
+
+from ..dreamactor_core.contract import Contract, ContractError, has_contract
+
+CONTRACT_KEY = "dreamactor_m2"
+"""Attachment of a MODEL under which our loader leaves the contract."""
+
+
+def contract_of(model: Any) -> Contract:
+    """The contract that a LoRA left on a MODEL: by our loader, or in the metadata that the stock one attaches.
+
+    Raises ContractError when there is none.
+    """
+    contract = model.get_attachment(CONTRACT_KEY)
+    if contract is not None:
+        return contract
+    metadata = model.get_attachment("lora_metadata")
+    try:
+        return Contract.from_metadata(metadata)
+    except ContractError as error:
+        if metadata is not None and has_contract(metadata):
+            raise
+        if metadata is not None:
+            raise ContractError(
+                "the LoRA that was loaded last carries no DreamActor-M2 metadata, and the stock loader keeps only the last "
+                "LoRA's; load the DreamActor one with 'DreamActor LoRA Loader', then the order does not matter"
+            ) from error
+        raise ContractError(
+            "the model has no DreamActor-M2 LoRA, and a stock image-to-video model does not follow a driver; "
+            "put 'DreamActor LoRA Loader' between the model loader and this node"
+        ) from error
+
+
+def weight_shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes of the network's weights by native name."""
+    # not the state dict: of quantised weights (nvfp4, GGUF) it holds packed bytes in shapes of their own
+    return {key: tuple(value.shape) for key, value in model.model.diffusion_model.named_parameters()}
+
+
+def check_image_to_video(model: Any) -> None:
+    """Raises ValueError unless the MODEL takes conditioning latents and a mask next to its noise."""
+    base = model.model
+    network = base.diffusion_model
+    channels = base.latent_format.latent_channels
+    if isinstance(base, comfy.model_base.WAN21) and hasattr(network, "patch_embedding"):
+        got, expected = network.patch_embedding.weight.shape[1], 2 * channels + 4
+    elif isinstance(base, comfy.model_base.HunyuanVideo15):
+        got, expected = network.img_in.proj.weight.shape[1], 2 * channels + 1
+    else:
+        raise ValueError(
+            f"the model is a {type(base).__name__}, expected Wan2.1-I2V, Wan2.2-I2V-A14B, HunyuanVideo-1.5 I2V or the small "
+            f"backbone: only those take the composite and its mask"
+        )
+    if got != expected:
+        raise ValueError(
+            f"the model takes {got} input channels, expected {expected} (noise, mask and conditioning latents): it looks like a "
+            f"{'text-to-video' if got == channels else 'control or inpainting'} model; load the image-to-video one"
+        )
+
+
+_TINY = comfy.taesd.taehv.TAEHV  # the previews' autoencoders, which there are for both
+
+
+_REAL_VAE, _REAL_NETWORK = 64, 1024
+"""Widths from which on a Wan VAE (96) and a Wan network (1536 and more) are real ones; the small backbone has 16 and 256."""
+
+
+def check_vae(model: Any, vae: Any) -> None:
+    """Raises ValueError when the VAE's latents are not the ones that the MODEL was trained on."""
+    base = model.model
+    wanted = base.latent_format.latent_channels
+    if vae.latent_dim != 3 or vae.latent_channels != wanted:
+        raise ValueError(
+            f"the VAE makes {vae.latent_channels}-channel latents of {vae.latent_dim} dimensions, the model "
+            f"({type(base).__name__}) needs {wanted} channels of 3 dimensions; load the VAE that belongs to it"
+        )
+    first_stage = vae.first_stage_model
+    # others have as many channels (HunyuanVideo's first, Cosmos'): nothing fails with them, the result is noise
+    if isinstance(base, comfy.model_base.HunyuanVideo15):
+        title, kinds = "HunyuanVideo 1.5", (comfy.ldm.models.autoencoder.AutoencodingEngine, _TINY)
+    else:
+        title, kinds = "Wan 2.1", (comfy.ldm.wan.vae.WanVAE, _TINY)
+    if not isinstance(first_stage, kinds) or getattr(vae, "not_video", False):
+        raise ValueError(
+            f"the VAE is of another family ({type(first_stage).__name__}), the model ({type(base).__name__}) "
+            f"needs the one of {title}; load the VAE that belongs to it"
+        )
+    if isinstance(first_stage, comfy.ldm.wan.vae.WanVAE):
+        small_vae, small_model = first_stage.dim < _REAL_VAE, base.diffusion_model.dim < _REAL_NETWORK
+        if small_vae != small_model:
+            got, wanted = ("Marionette's", "Wan 2.1's") if small_vae else ("Wan 2.1's", "Marionette's")
+            raise ValueError(f"the VAE is {got}, the model needs {wanted}: their latents differ; load the VAE that belongs to it")
+
+
+def size_multiple(model: Any, vae: Any) -> int:
+    """Pixels that width and height must be a multiple of: one patch of the network."""
+    return vae.spacial_compression_encode() * model.model.diffusion_model.patch_size[-1]
+
+
+def check_text(model: Any, positive: list, negative: list) -> None:
+    """Raises ValueError when a conditioning is as wide as another text encoder's."""
+    shapes = weight_shapes(model)
+    layer = next((name for name in ("text_embedding.0.weight", "txt_in.input_embedder.weight") if name in shapes), None)
+    if layer is None:
+        return
+    for name, conditioning in (("positive", positive), ("negative", negative)):
+        for embedding, *_ in conditioning:
+            if embedding.shape[-1] != shapes[layer][1]:
+                raise ValueError(
+                    f"the {name} conditioning is {embedding.shape[-1]} wide, the model ({type(model.model).__name__}) takes "
+                    f"{shapes[layer][1]}: it comes from another model's text encoder; load the one that belongs to this model"
+                )

@@ -1,0 +1,99 @@
+"""The quality measures on pictures whose figures are known beforehand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.measures import (
+    colour_error,
+    iou,
+    moving_parts,
+    moving_region,
+    part_iou,
+    psnr_on,
+    segment,
+    structural_similarity,
+)  # fmt: skip
+from benchmarks.quality import ROWS, judge, sample_pair
+from training.marionette.characters import PARTS
+from training.marionette.world import LEAD_IN
+
+PALETTE = {0: [(128, 128, 128)], 1: [(255, 0, 0)], 2: [(0, 0, 255)]}
+
+
+def bar(left: int, label: int, frames: int = 1) -> np.ndarray:
+    """Labels of a bar 4 wide at `left`, in 16x16."""
+    labels = np.zeros((frames, 16, 16), np.uint8)
+    labels[:, :, left : left + 4] = label
+    return labels
+
+
+def paint(labels: np.ndarray) -> np.ndarray:
+    return np.array([PALETTE[0][0], PALETTE[1][0], PALETTE[2][0]], np.uint8)[labels]
+
+
+def test_segmentation_returns_the_labels_that_were_painted() -> None:
+    labels = bar(2, 1) + bar(9, 2)
+    assert (segment(paint(labels), PALETTE) == labels).all()
+
+
+@pytest.mark.parametrize(("shift", "expected"), [(0, 1.0), (2, 1 / 3), (4, 0.0)])
+def test_iou_of_shifted_bars(shift: int, expected: float) -> None:
+    assert iou(bar(2, 1) == 1, bar(2 + shift, 1) == 1) == pytest.approx(expected)
+
+
+def test_a_part_moves_only_when_the_still_picture_misses_it() -> None:
+    labels = np.concatenate([bar(2 + t, 1) | bar(11, 2) for t in range(4)])
+    assert moving_parts(labels, labels[0], 2) == [1]
+
+
+def test_perfect_and_constant_offset() -> None:
+    truth = paint(bar(3, 1, 3))
+    assert psnr_on(truth, truth) == float("inf")
+    assert part_iou(bar(3, 1, 3), bar(3, 1, 3), [1]) == 1.0
+    darker = (truth.astype(int) // 2).astype(np.uint8)
+    error = np.square((truth.astype(float) - darker) / 255).mean()
+    assert psnr_on(darker, truth) == pytest.approx(-10 * np.log10(error), abs=1e-3)
+    assert structural_similarity(truth, truth) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_colour_error_is_the_offset() -> None:
+    labels = np.repeat(np.repeat(bar(3, 1), 3, 1), 3, 2)
+    shifted = paint(labels).astype(int)
+    shifted[labels == 1] += [-51, 0, 0]
+    assert colour_error(shifted.astype(np.uint8), labels, {1: (255, 0, 0)}) == pytest.approx(0.2 / 3, abs=1e-3)
+
+
+@pytest.mark.parametrize("row", range(len(ROWS)))
+def test_the_colours_of_another_identity_are_found_out(row: int) -> None:
+    pair = sample_pair(0, row, 0)
+    truth, labels, colours = pair.truth[LEAD_IN:], pair.labels[LEAD_IN:], pair.scene.character.colours
+    own = {i + 1: colours[name] for i, name in enumerate(PARTS[pair.scene.character.plan])}
+    honest = colour_error(truth, labels, own)
+    assert honest < 0.02
+    driver = pair.driver.draw()[0][LEAD_IN:]
+    assert colour_error(driver, labels, own) > 5 * max(honest, 0.02), "the driver itself"
+    rotated = truth.copy()
+    for part, other in zip(own, [*list(own)[1:], next(iter(own))], strict=True):
+        rotated[labels == part] = own[other]
+    assert colour_error(rotated, labels, own) > 5 * max(honest, 0.02), "the parts' colours changed about"
+    # a following that is not perfect is no leak
+    late = np.concatenate([truth[:1], truth[:-1]])
+    assert colour_error(late, labels, own) < 0.06
+
+
+@pytest.mark.parametrize("row", range(len(ROWS)))
+def test_the_truth_itself_beats_both_controls_in_every_row(row: int) -> None:
+    pair, other = sample_pair(0, row, 0), sample_pair(0, row, 1)
+    truth = pair.truth[LEAD_IN:]
+    figures = judge(pair, truth, other.truth[LEAD_IN:], truth)
+    assert figures["psnr"] == float("inf")
+    assert figures["psnr_still"] < 25 and figures["psnr_other"] < 25
+    assert figures["iou"] > 0.75 and figures["iou_still"] < 0.8
+    assert moving_region(truth, pair.truth[0]).any()
+
+
+def test_another_seed_draws_other_pairs_and_the_same_seed_the_same() -> None:
+    assert (sample_pair(3, 0, 0).truth == sample_pair(3, 0, 0).truth).all()
+    assert not np.array_equal(sample_pair(3, 0, 0).truth, sample_pair(4, 0, 0).truth)

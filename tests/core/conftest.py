@@ -1,0 +1,23 @@
+"""Pose files of real people, estimated by a detector: gaps, low confidences and an empty frame included."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dreamactor_core.poses import PoseSequence, from_pose_keypoint
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+
+
+@pytest.fixture(params=["dancer", "man_upper_body", "toon_dancer"])
+def real_frames(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    return json.loads((DATA / f"{request.param}.json").read_text("utf-8"))["frames"]
+
+
+@pytest.fixture
+def real_people(real_frames: list[dict[str, Any]]) -> PoseSequence:
+    return from_pose_keypoint(real_frames)

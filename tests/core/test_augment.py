@@ -1,0 +1,406 @@
+"""Bone scaling: other lengths, the same angles. Normalisation: the same clip wherever and however large it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dreamactor_core.augment import PARENTS, RIDERS, SEGMENTS, SHARE, BodyScale, normalise, scale_bones, scale_person
+from dreamactor_core.poses import (
+    BODY,
+    FACE,
+    HAND,
+    Person,
+    PoseSequence,
+    from_body_joints,
+    from_pose_keypoint,
+    to_pose_keypoint,
+)
+from training.marionette.world import HEIGHT, WIDTH, rng_for, sample_scene
+
+SEGMENT_OF = {joint: name for name, joints in SEGMENTS.items() for joint in joints}
+MIRROR = {2: 5, 3: 6, 4: 7, 8: 11, 9: 12, 10: 13, 14: 15, 16: 17}
+
+
+def random_people(seed: int, frames: int = 5, people: int = 1) -> PoseSequence:
+    rng = np.random.default_rng(seed)
+    made = []
+    for _ in range(frames):
+        made.append([])
+        for _ in range(people):
+            groups = {}
+            for name, count in (("body", BODY), ("face", FACE), ("left_hand", HAND), ("right_hand", HAND)):
+                points = np.concatenate([rng.uniform(0, 400, (count, 2)), np.ones((count, 1))], 1)
+                groups[name] = points.astype(np.float32)
+            made[-1].append(Person(**groups))
+    return PoseSequence(made, 400, 400)
+
+
+def bones(body: np.ndarray) -> dict[int, np.ndarray]:
+    """Vector from the parent to each joint whose bone is seen, and is long enough to have a direction."""
+    seen = {
+        joint: (body[joint, :2] - body[parent, :2]).astype(np.float64)
+        for joint, parent in PARENTS.items()
+        if body[joint, 2] > 0 and body[parent, 2] > 0
+    }
+    return {joint: bone for joint, bone in seen.items() if np.hypot(*bone) > 3}
+
+
+def marionette(seed: int, size: tuple[int, int] = (480, 320)) -> PoseSequence:
+    """A scene of the drawn world, at a size at which bones are long enough to have a direction."""
+    scene = sample_scene(rng_for("test", 0, seed), "cartoon" if seed % 2 else "human")
+    return from_body_joints(scene.keypoints(), HEIGHT, WIDTH).fitted(*size)
+
+
+def pairs(one: PoseSequence, other: PoseSequence) -> list[tuple[Person, Person]]:
+    assert [len(people) for people in one.frames] == [len(people) for people in other.frames]
+    both = zip(one.frames, other.frames, strict=True)
+    return [pair for people, twins in both for pair in zip(people, twins, strict=True)]
+
+
+def ratios(one: PoseSequence, other: PoseSequence, who: int = 0) -> dict[int, list[float]]:
+    """Length after over length before of every bone in every frame."""
+    found: dict[int, list[float]] = {}
+    for people, twins in zip(one.frames, other.frames, strict=True):
+        if len(people) > who:
+            after = bones(twins[who].body)
+            for joint, bone in bones(people[who].body).items():
+                found.setdefault(joint, []).append(float(np.hypot(*after[joint]) / np.hypot(*bone)))
+    return found
+
+
+def drawn(seed: int, people: int = 1, low: float = 0.8, high: float = 1.2) -> list[dict[str, float]]:
+    """The factors that the generator of a seed yields: one a segment, then the hands', person after person."""
+    rng = np.random.default_rng(seed)
+    rng.random()  # whether this clip has a share in it
+    return [{name: rng.uniform(low, high) for name in (*SEGMENTS, "hands")} for _ in range(people)]
+
+
+def scaled(sequence: PoseSequence, seed: int = 0, low: float = 0.8, high: float = 1.2) -> PoseSequence:
+    return scale_bones(sequence, np.random.default_rng(seed), low, high, share=1)
+
+
+def test_the_tree_spans_the_body_and_the_segments_cover_it() -> None:
+    assert set(PARENTS) == set(range(BODY)) - {1}
+    placed = {1}
+    for joint, parent in PARENTS.items():
+        assert parent in placed, f"the parent of {joint} comes after it"
+        placed.add(joint)
+    listed = [joint for joints in SEGMENTS.values() for joint in joints]
+    assert sorted(listed) == sorted(PARENTS)
+    for right, left in MIRROR.items():
+        assert SEGMENT_OF[right] == SEGMENT_OF[left]
+        assert MIRROR.get(PARENTS[right], PARENTS[right]) == PARENTS[left]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_angles_stay_on_random_people(seed: int) -> None:
+    check_angles(random_people(seed), seed)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_angles_stay_on_real_people(real_people: PoseSequence, seed: int) -> None:
+    check_angles(real_people, seed)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_angles_and_factors_in_the_drawn_world(seed: int) -> None:
+    sequence = marionette(seed)
+    check_angles(sequence, seed)
+    (factors,) = drawn(seed)
+    for joint, values in ratios(sequence, scaled(sequence, seed)).items():
+        assert values == pytest.approx([factors[SEGMENT_OF[joint]]] * len(values), abs=1e-3)
+
+
+def check_angles(sequence: PoseSequence, seed: int) -> None:
+    for person, twin in pairs(sequence, scaled(sequence, seed)):
+        after = bones(twin.body)
+        for joint, before in bones(person.body).items():
+            bone = after[joint]
+            cross = before[0] * bone[1] - before[1] * bone[0]
+            assert abs(np.degrees(np.arctan2(cross, before @ bone))) < 0.1, f"bone to joint {joint} has turned"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_lengths_follow_the_drawn_factors(seed: int) -> None:
+    sequence = random_people(seed, people=3)
+    after = scaled(sequence, seed)
+    for who, factors in enumerate(drawn(seed, 3)):
+        for joint, values in ratios(sequence, after, who).items():
+            assert values == pytest.approx([factors[SEGMENT_OF[joint]]] * len(values), abs=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_lengths_follow_the_drawn_factors_on_real_people(real_people: PoseSequence, seed: int) -> None:
+    (factors,) = drawn(seed)
+    for joint, values in ratios(real_people, scaled(real_people, seed)).items():
+        assert values == pytest.approx([factors[SEGMENT_OF[joint]]] * len(values), abs=1e-3)
+
+
+def test_left_and_right_go_together_and_segments_apart() -> None:
+    sequence = random_people(0)
+    mean = {joint: np.mean(values) for joint, values in ratios(sequence, scaled(sequence, 1)).items()}
+    for right, left in MIRROR.items():
+        assert mean[right] == pytest.approx(mean[left], abs=1e-3)
+    by_segment = sorted(mean[joints[0]] for joints in SEGMENTS.values())
+    assert (np.diff(by_segment) > 1e-4).all(), "two segments share a factor"
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.8, 1.2), (0.5, 0.6), (1.5, 2.0)])
+def test_factors_stay_within_bounds_and_use_them(low: float, high: float) -> None:
+    sequence = random_people(0, frames=1)
+    found = [v for seed in range(60) for v in ratios(sequence, scaled(sequence, seed, low, high))[4]]
+    assert low - 1e-3 <= min(found) < low + 0.1 * (high - low)
+    assert high - 0.1 * (high - low) < max(found) <= high + 1e-3
+
+
+def test_factors_of_1_change_nothing(real_people: PoseSequence) -> None:
+    for person, twin in pairs(real_people, scaled(real_people, low=1.0, high=1.0)):
+        for name, points in person.groups().items():
+            np.testing.assert_allclose(getattr(twin, name), points, atol=1e-3)
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.3])
+def test_one_factor_for_all_is_a_zoom_about_the_neck(factor: float) -> None:
+    sequence = random_people(2)
+    for person, twin in pairs(sequence, scaled(sequence, low=factor, high=factor)):
+        root = person.body[1, :2]
+        np.testing.assert_allclose(twin.body[:, :2], root + (person.body[:, :2] - root) * factor, atol=1e-2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_neck_does_not_move(real_people: PoseSequence, seed: int) -> None:
+    for person, twin in pairs(real_people, scaled(real_people, seed)):
+        np.testing.assert_array_equal(twin.body[1], person.body[1])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_missing_joints_stay_missing_and_confidences_stay(real_people: PoseSequence, seed: int) -> None:
+    for person, twin in pairs(real_people, scaled(real_people, seed)):
+        for name, points in person.groups().items():
+            after = getattr(twin, name)
+            np.testing.assert_array_equal(after[:, 2], points[:, 2])
+            assert not after[points[:, 2] <= 0].any()
+
+
+@pytest.mark.parametrize("missing", range(BODY))
+def test_the_rest_of_a_broken_chain_is_sound(missing: int) -> None:
+    sequence = random_people(3)
+    for people in sequence.frames:
+        people[0].body[missing] = 0
+    check_angles(sequence, 5)
+    (factors,) = drawn(5)
+    after = scaled(sequence, 5)
+    for joint, values in ratios(sequence, after).items():
+        assert values == pytest.approx([factors[SEGMENT_OF[joint]]] * len(values), abs=1e-3)
+    for people in after.frames:
+        assert not people[0].body[missing].any()
+
+
+@pytest.mark.parametrize("group", RIDERS)
+def test_hands_and_face_are_scaled_about_the_joint_they_ride_on(group: str) -> None:
+    sequence = random_people(4)
+    for people in sequence.frames:
+        getattr(people[0], group)[3] = 0
+    (factors,) = drawn(2)
+    factor = factors["head" if group == "face" else "hands"]
+    for person, twin in pairs(sequence, scaled(sequence, 2)):
+        old, new = person.body[RIDERS[group], :2], twin.body[RIDERS[group], :2]
+        assert np.hypot(*(new - old)) > 0.1
+        before, after = getattr(person, group), getattr(twin, group)
+        seen = before[:, 2] > 0
+        np.testing.assert_allclose(after[seen, :2], new + (before[seen, :2] - old) * factor, atol=1e-3)
+        assert not after[3].any()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_eyes_of_the_face_stay_those_of_the_body(seed: int) -> None:
+    sequence = random_people(seed)
+    for people in sequence.frames:
+        people[0].face[68:] = people[0].body[14:16]
+    for _, twin in pairs(sequence, scaled(sequence, seed)):
+        np.testing.assert_allclose(twin.face[68:], twin.body[14:16], atol=1e-3)
+
+
+@pytest.mark.parametrize("group", RIDERS)
+def test_a_group_without_its_joint_keeps_its_shape(group: str) -> None:
+    """It is scaled as a rigid whole, and its own wrist (for a face: its middle) goes where the joint would have gone."""
+    sequence = random_people(5)
+    joint = RIDERS[group]
+    for people in sequence.frames:
+        points = getattr(people[0], group)
+        points[0, :2] = people[0].body[joint, :2]
+        if group == "face":
+            points[:, :2] += people[0].body[joint, :2] - points[:, :2].mean(0)
+    whole = scaled(sequence, 3)
+    for people in sequence.frames:
+        people[0].body[joint] = 0
+    for one, other in pairs(whole, scaled(sequence, 3)):
+        np.testing.assert_allclose(getattr(other, group), getattr(one, group), atol=2e-3)
+
+
+def test_a_chain_with_a_hole_keeps_its_direction_and_has_the_mean_of_its_factors() -> None:
+    body = np.zeros((BODY, 3), np.float32)
+    body[1], body[2], body[4], body[10] = (100, 100, 1), (80, 100, 1), (40, 180, 1), (90, 300, 1)
+    bones = dict.fromkeys(PARENTS, 1.0) | {2: 1.5, 3: 0.8, 4: 1.0, 8: 2.0, 9: 1.0, 10: 1.5}
+    after = scale_person(Person(body=body), BodyScale(bones, face=1, hands=1)).body
+    np.testing.assert_allclose(after[2, :2], (70, 100), atol=1e-4)
+    np.testing.assert_allclose(after[4, :2], np.array([70, 100]) + np.array([-40, 80]) * 0.9, atol=1e-4)
+    np.testing.assert_allclose(after[10, :2], np.array([100, 100]) + np.array([-10, 200]) * 1.5, atol=1e-4)
+
+
+def test_what_hangs_on_nothing_stays() -> None:
+    sequence = random_people(3)
+    for people in sequence.frames:
+        people[0].body[[1, 2, 3]] = 0
+    for person, twin in pairs(sequence, scaled(sequence, 1)):
+        np.testing.assert_array_equal(twin.body[[0, 4, 5, 8, 11]], person.body[[0, 4, 5, 8, 11]])
+
+
+def test_a_share_of_clips_is_changed() -> None:
+    sequence = random_people(0, frames=1)
+    rng = np.random.default_rng(0)
+    changed = sum(scale_bones(sequence, rng) is not sequence for _ in range(2000)) / 2000
+    assert changed == pytest.approx(SHARE, abs=0.04)
+    assert SHARE == 0.3
+    assert scale_bones(sequence, rng, share=0) is sequence
+
+
+@pytest.mark.parametrize(("low", "high", "share"), [(0, 1, 1), (-1, 1, 1), (1.2, 0.8, 1), (0.8, np.inf, 1), (1, 1, 1.5)])
+def test_factors_that_make_no_sense_are_refused(low: float, high: float, share: float) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        scale_bones(random_people(0), np.random.default_rng(0), low, high, share)
+    with pytest.raises(ValueError, match="expected"):
+        scale_bones(random_people(0), np.random.default_rng(0), np.nan, 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_was_scaled_goes_through_pose_keypoint_unharmed(real_people: PoseSequence, seed: int) -> None:
+    after = scaled(real_people, seed)
+    for person, twin in pairs(after, from_pose_keypoint(to_pose_keypoint(after))):
+        for name, points in person.groups().items():
+            np.testing.assert_array_equal(getattr(twin, name), points)
+
+
+def test_the_same_seed_gives_the_same_and_another_another(real_people: PoseSequence) -> None:
+    once, again, other = scaled(real_people, 7), scaled(real_people, 7), scaled(real_people, 8)
+    for person, twin in pairs(once, again):
+        np.testing.assert_array_equal(person.body, twin.body)
+    assert any(not np.array_equal(person.body, twin.body) for person, twin in pairs(once, other))
+
+
+def test_people_get_factors_of_their_own() -> None:
+    sequence = random_people(0, people=2)
+    after = scaled(sequence, 3)
+    first, second = (np.mean(ratios(sequence, after, who)[3]) for who in (0, 1))
+    assert abs(first - second) > 1e-3
+
+
+def test_people_who_come_and_go_keep_their_factors() -> None:
+    sequence = random_people(1, frames=4, people=2)
+    sequence.frames[1] = []
+    sequence.frames[2] = sequence.frames[2][:1]
+    after = scaled(sequence, 9)
+    for who, factors in enumerate(drawn(9, 2)):
+        for joint, values in ratios(sequence, after, who).items():
+            assert values == pytest.approx([factors[SEGMENT_OF[joint]]] * len(values), abs=1e-3)
+
+
+def test_nobody_is_nobody() -> None:
+    after = scaled(PoseSequence([[], []], 30, 40))
+    assert (after.frames, after.height, after.width) == ([[], []], 30, 40)
+
+
+def test_the_original_is_left_alone() -> None:
+    sequence, twin = random_people(6), random_people(6)
+    scaled(sequence, 1)
+    for person, same in pairs(sequence, twin):
+        for name, points in person.groups().items():
+            np.testing.assert_array_equal(getattr(same, name), points)
+
+
+def all_points(sequence: PoseSequence, threshold: float = 0.3) -> np.ndarray:
+    groups = [points for people in sequence.frames for p in people for points in p.groups().values()]
+    return np.concatenate([points[points[:, 2] > threshold, :2] for points in groups]).astype(np.float64)
+
+
+def assert_near(one: PoseSequence, other: PoseSequence, atol: float) -> None:
+    assert (one.height, one.width) == (other.height, other.width)
+    for person, twin in pairs(one, other):
+        for name, points in person.groups().items():
+            np.testing.assert_allclose(getattr(twin, name), points, atol=atol, err_msg=name)
+
+
+@pytest.mark.parametrize("size", [(480, 832), (96, 64), (600, 600)])
+@pytest.mark.parametrize("margin", [0.0, 0.07, 0.2])
+def test_people_fill_the_canvas(real_people: PoseSequence, size: tuple[int, int], margin: float) -> None:
+    height, width = size
+    points = all_points(normalise(real_people, height, width, margin))
+    low, high = points.min(0), points.max(0)
+    assert high[1] == pytest.approx(height * (1 - margin), abs=1e-3)
+    assert (low[0] + high[0]) / 2 == pytest.approx(width / 2, abs=1e-3)
+    room = (high - low) / (np.array([width, height]) * (1 - 2 * margin))
+    assert room.max() == pytest.approx(1, abs=1e-4)
+    before = all_points(real_people)
+    ratio = (points - points.mean(0)) / (before - before.mean(0))
+    assert np.nanstd(ratio[np.abs(before - before.mean(0)) > 5]) < 1e-3, "the two axes were scaled differently"
+
+
+@pytest.mark.parametrize("size", [(480, 832), (96, 64)])
+@pytest.mark.parametrize("seed", [None, 0, 1])
+def test_normalising_twice_is_normalising_once(
+    real_people: PoseSequence, size: tuple[int, int], seed: int | None
+) -> None:
+    once = normalise(real_people if seed is None else marionette(seed), *size)
+    assert_near(normalise(once, *size), once, 1e-3)
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(0.5, (0, 0)), (1.0, (40, -70)), (3.0, (-200, 90)), (40.0, (5000, 1e4))])
+@pytest.mark.parametrize("seed", [None, 0, 1])
+def test_normalising_forgets_where_and_how_large_people_were(
+    real_people: PoseSequence, scale: float, offset: tuple[float, float], seed: int | None
+) -> None:
+    sequence = real_people if seed is None else marionette(seed)
+    frames = [[p.mapped((scale, scale), offset) for p in people] for people in sequence.frames]
+    moved = PoseSequence(frames, 123, 45)
+    assert_near(normalise(moved, 96, 64), normalise(sequence, 96, 64), 0.01)
+
+
+def test_guessed_joints_do_not_change_the_box() -> None:
+    rng = np.random.default_rng(0)
+    joints = np.concatenate([rng.uniform(200, 300, (4, BODY, 2)), np.ones((4, BODY, 1))], 2)
+    sure = joints.copy()
+    sure[:, 10:] = 0
+    guessed = joints.copy()
+    guessed[:, 10:] = (5, 5, 0.1)
+    expected = normalise(from_body_joints(sure, 480, 832), 96, 64)
+    got = normalise(from_body_joints(guessed, 480, 832), 96, 64)
+    for people, others in zip(expected.frames, got.frames, strict=True):
+        np.testing.assert_allclose(others[0].body[:10], people[0].body[:10], atol=1e-4)
+
+
+def test_hands_and_face_are_in_the_box() -> None:
+    (person,) = random_people(0, frames=1).frames[0]
+    person.left_hand[5, :2] = (-300, 50)
+    person.face[7, :2] = (100, -500)
+    points = all_points(normalise(PoseSequence([[person]], 400, 400), 300, 300))
+    assert points.min() >= 0.07 * 300 - 1e-3
+
+
+def test_nobody_fits_the_canvas() -> None:
+    after = normalise(PoseSequence([[], [Person()]], 480, 832), 96, 64)
+    assert (after.height, after.width, len(after)) == (96, 64, 2)
+    assert not after.frames[1][0].seen
+
+
+def test_a_single_point_is_put_on_the_ground_line_and_not_blown_up() -> None:
+    body = np.zeros((BODY, 3), np.float32)
+    body[4] = (1e5, 3, 1)
+    (after,) = normalise(PoseSequence([[Person(body=body)]], 480, 832), 100, 200).frames[0]
+    np.testing.assert_allclose(after.body[4], (100, 93, 1), atol=1e-3)
+
+
+@pytest.mark.parametrize("margin", [-0.1, 0.5, np.nan])
+def test_a_margin_without_room_is_refused(margin: float) -> None:
+    with pytest.raises(ValueError, match="margin"):
+        normalise(random_people(0), 96, 64, margin)

@@ -1,0 +1,301 @@
+"""Retargeting, against the drawn world, in which the same motion can be had on any body, and on real drives."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dreamactor_core.augment import PARENTS, BodyScale, scale_person
+from dreamactor_core.poses import (
+    BODY,
+    Person,
+    PoseFormatError,
+    PoseSequence,
+    from_body_joints,
+    from_pose_keypoint,
+    to_pose_keypoint,
+)
+from dreamactor_core.proportions import PARTS, measure
+from dreamactor_core.retarget import retarget
+from training.marionette.motions import MOTIONS, Motion, sample_motion, sample_pose
+from training.marionette.world import HEIGHT, WIDTH, Scene, rng_for, sample_scene
+
+DRIVES = Path(__file__).resolve().parents[1] / "data" / "drives"
+NAMES = ("dancer", "man_upper_body", "toon_dancer")
+ANKLES = [10, 13]
+
+
+def drive(name: str) -> PoseSequence:
+    return from_pose_keypoint(json.loads((DRIVES / f"{name}.json").read_text("utf-8"))["frames"])
+
+
+def joints(sequence: PoseSequence, who: int = 0) -> np.ndarray:
+    """Float64 (T, joints, 3), the body's 18 first; zero where nobody is."""
+    chosen = [people[who] if who < len(people) else Person() for people in sequence.frames]
+    return np.array([np.concatenate(list(p.groups().values())) for p in chosen], np.float64)
+
+
+def poses_of(scene: Scene) -> PoseSequence:
+    return from_body_joints(scene.keypoints(), HEIGHT, WIDTH).fitted(960, 640)
+
+
+def marionette(seed: int, motion: str, plan: str = "cartoon") -> tuple[PoseSequence, PoseSequence, PoseSequence]:
+    """A driver under a still camera, the same motion on another body, and that body standing in a pose of its own."""
+    rng = rng_for("test", 5, seed)
+    scene = sample_scene(rng, "human", frames=40, lead=None)
+    still = replace(scene.camera, pan=scene.camera.pan * 0, zoom=scene.camera.zoom * 0 + 1)
+    scene = replace(scene, motion=sample_motion(rng, "biped", 40, motion), camera=still)
+    truth = scene.with_character(rng, plan)
+    stand = Motion("stands", "biped", 0.3 * sample_pose(rng, "biped")[None])
+    stand.values[:, 1:3] = 0  # neither jumping nor crouching
+    short = replace(still, pan=still.pan[:1], zoom=still.zoom[:1])
+    return poses_of(scene), poses_of(truth), poses_of(replace(truth, motion=stand, camera=short))
+
+
+def height_of(sequence: PoseSequence) -> float:
+    points = joints(sequence)[0, :BODY]
+    return float(np.ptp(points[points[:, 2] > 0, 1]))
+
+
+@pytest.mark.parametrize("own", [0, 5])
+@pytest.mark.parametrize("name", NAMES)
+def test_its_own_pose_gives_the_drive_back(name: str, own: int) -> None:
+    sequence = drive(name)
+    after = retarget(sequence, sequence[[own]])
+    assert (after.height, after.width) == (sequence.height, sequence.width)
+    assert [len(people) for people in after.frames] == [len(people) for people in sequence.frames]
+    np.testing.assert_allclose(joints(after), joints(sequence), rtol=1e-6, atol=1e-4)
+
+
+@pytest.mark.parametrize("motion", MOTIONS["biped"])
+def test_its_own_pose_gives_the_scene_back(motion: str) -> None:
+    sequence, _, _ = marionette(1, motion)
+    np.testing.assert_allclose(joints(retarget(sequence, sequence[:1])), joints(sequence), rtol=1e-6, atol=1e-4)
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(0.4, (30, 20)), (2.5, (-100, 300))])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_body_elsewhere_is_the_drive_there(name: str, scale: float, offset: tuple[float, float]) -> None:
+    """Children and giants: a reference of another size is followed exactly."""
+    sequence = drive(name)
+    frames = [[p.mapped((scale, scale), offset) for p in people] for people in sequence.frames]
+    there = PoseSequence(frames, 1000, 1500)
+    np.testing.assert_allclose(joints(retarget(sequence, there[:1])), joints(there), rtol=1e-5, atol=1e-2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("motion", [name for name in MOTIONS["biped"] if name != "dances"])
+def test_the_motion_is_what_that_body_does(motion: str, seed: int) -> None:
+    """Against the ground truth: the reference's own body doing the motion (from a pose of other foreshortening)."""
+    driver, truth, reference = marionette(seed, motion)
+    error = np.linalg.norm(joints(retarget(driver, reference))[:, :BODY, :2] - joints(truth)[:, :BODY, :2], axis=-1)
+    unaided = np.linalg.norm(joints(driver)[:, :BODY, :2] - joints(truth)[:, :BODY, :2], axis=-1)
+    assert error.mean() < 0.05 * height_of(truth)
+    assert error.mean() < 0.6 * unaided.mean()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("motion", ["waves", "claps", "sways", "kicks", "marches", "squats"])
+def test_feet_that_rest_stay_at_rest_and_stand_on_the_floor(motion: str, seed: int) -> None:
+    driver, _, reference = marionette(seed, motion)
+    after = retarget(driver, reference)
+
+    def speed(sequence: PoseSequence) -> np.ndarray:
+        return np.linalg.norm(np.diff(joints(sequence)[:, ANKLES, :2], axis=0), axis=-1)
+
+    rests = speed(driver) < 0.001 * height_of(driver)
+    assert rests.any()
+    assert speed(after)[rests].max() < 0.0025 * height_of(after)
+    floor = joints(reference)[0, ANKLES, 1].max()
+    lowest = joints(after)[:, ANKLES, 1].max(1)
+    np.testing.assert_allclose(lowest, floor, atol=0.01 * height_of(after))
+
+
+@pytest.mark.parametrize(("legs", "torso", "head"), [(0.5, 1.0, 1.0), (1.8, 0.8, 1.0), (0.6, 0.7, 2.5), (1.0, 1.0, 1.7)])
+@pytest.mark.parametrize("name", ["dancer", "toon_dancer"])
+def test_other_proportions_without_sliding(name: str, legs: float, torso: float, head: float) -> None:
+    """A driver's own first pose with other legs, torso and head (a chibi's): every bone gets its factor."""
+    sequence = drive(name)
+    bones = dict.fromkeys(PARENTS, 1.0) | dict.fromkeys((9, 10, 12, 13), legs) | dict.fromkeys((8, 11), torso)
+    bones |= dict.fromkeys((0, 14, 15, 16, 17), head)
+    other = scale_person(sequence.frames[0][0], BodyScale(bones, face=head, hands=1.0))
+    reference = PoseSequence([[other]], sequence.height, sequence.width)
+    found = measure([people[0] if people else Person() for people in sequence.frames], other)
+    for joint, factor in bones.items():
+        # a bone that is foreshortened away in this one frame has no length to compare
+        assert found.scale.bones[joint] == pytest.approx(factor, rel=0.15), f"bone to {joint}"
+    before, after = joints(sequence), joints(retarget(sequence, reference))
+    assert np.isfinite(after).all()
+    for joint, parent in PARENTS.items():
+        seen = (before[:, joint, 2] > 0) & (before[:, parent, 2] > 0)
+        old, new = (points[seen, joint, :2] - points[seen, parent, :2] for points in (before, after))
+        long = np.linalg.norm(old, axis=1) > 8
+        ratio = np.linalg.norm(new[long], axis=1) / np.linalg.norm(old[long], axis=1)
+        if joint not in (9, 10, 12, 13):  # legs give way a little for feet that rest
+            np.testing.assert_allclose(ratio, found.scale.bones[joint], rtol=2e-3)
+            cross = old[long, 0] * new[long, 1] - old[long, 1] * new[long, 0]
+            turned = np.degrees(np.arctan2(cross, (old[long] * new[long]).sum(1)))
+            assert np.abs(turned).max(initial=0) < 0.1, f"bone to {joint} has turned"
+    feet = before[1:, ANKLES, 2] * before[:-1, ANKLES, 2] > 0
+    speed = [np.linalg.norm(np.diff(points[:, ANKLES, :2], axis=0), axis=-1) for points in (before, after)]
+    rests = feet & (speed[0] < 0.01 * height_of(sequence))
+    assert rests.sum() >= 5
+    assert np.percentile(speed[1][rests], 95) < 0.03 * height_of(reference)
+
+
+def test_a_jump_is_as_high_as_the_legs_are_long() -> None:
+    driver, _, reference = marionette(2, "waves")
+    for t, (person,) in enumerate(driver.frames):
+        person.body[:, 1] -= 100 * max(0, 1 - abs(t - 20) / 5)
+    size = measure([people[0] for people in driver.frames], reference.frames[0][0]).size
+    lowest = joints(retarget(driver, reference))[:, ANKLES, 1].max(1)
+    assert lowest[0] - lowest[20] == pytest.approx(100 * size, rel=0.02)
+    assert lowest[-1] == pytest.approx(lowest[0], abs=0.5)
+
+
+def test_travel_is_scaled_by_the_legs() -> None:
+    """Sliding along the floor, as on a conveyor: the reference goes as far in its own leg lengths."""
+    driver, _, reference = marionette(3, "waves")
+    for t, (person,) in enumerate(driver.frames):
+        person.body[:, 0] += 4 * t
+    size = measure([people[0] for people in driver.frames], reference.frames[0][0]).size
+    x = joints(retarget(driver, reference))[:, [8, 11], 0].mean(1)
+    assert x[-1] - x[0] == pytest.approx(4 * 39 * size, rel=0.02)
+    assert x[0] == pytest.approx(joints(reference)[0, [8, 11], 0].mean(), abs=0.5)
+
+
+@pytest.mark.parametrize("other", ["dancer", "toon_dancer"])
+def test_a_half_body_drives_a_full_body(other: str) -> None:
+    """No leg is made up, and the upper body is where the reference's is."""
+    driver, reference = drive("man_upper_body"), drive(other)[:1]
+    after = retarget(driver, reference)
+    np.testing.assert_array_equal(joints(after)[..., 2] > 0, joints(driver)[..., 2] > 0)
+    neck = joints(reference)[0, 1, :2]
+    assert np.linalg.norm(joints(after)[0, 1, :2] - neck) < 0.25 * height_of(reference)
+
+
+@pytest.mark.parametrize("other", ["dancer", "toon_dancer"])
+def test_a_full_body_drives_a_half_body(other: str) -> None:
+    """The legs that the reference's picture cuts off are not drawn into it."""
+    driver, reference = drive(other), drive("man_upper_body")[:1]
+    after = joints(retarget(driver, reference))[:, :BODY]
+    assert not after[:, [9, 10, 12, 13]].any()
+    kept = [j for j in range(BODY) if j not in (9, 10, 12, 13)]
+    np.testing.assert_array_equal(after[:, kept, 2], joints(driver)[:, kept, 2])
+    assert np.linalg.norm(after[0, 1, :2] - joints(reference)[0, 1, :2]) < 0.35 * height_of(reference)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("other", NAMES)
+def test_missing_joints_stay_missing_and_numbers_are_sound(name: str, other: str) -> None:
+    driver = drive(name)
+    after = retarget(driver, drive(other)[20:])
+    assert (after.height, after.width) == (drive(other).height, drive(other).width)
+    points = joints(after)
+    assert np.isfinite(points).all()
+    assert not points[joints(driver)[..., 2] == 0].any()
+    np.testing.assert_array_equal(joints(from_pose_keypoint(to_pose_keypoint(after))), points)
+    size = height_of(drive(other)[20:])
+    steps = np.linalg.norm(np.diff(points[:, :BODY, :2], axis=0), axis=-1)
+    seen = (points[1:, :BODY, 2] > 0) & (points[:-1, :BODY, 2] > 0)
+    assert np.median(steps[seen]) < 0.1 * size
+
+
+def test_ankles_that_flicker_do_not_make_the_body_jump() -> None:
+    driver, _, reference = marionette(4, "waves")
+    whole = joints(retarget(driver, reference))
+    for t in (5, 6, 17, 30):
+        driver.frames[t][0].body[ANKLES] = 0
+    flickering = joints(retarget(driver, reference))
+    rest = [j for j in range(BODY) if j not in ANKLES]
+    assert np.abs(flickering[:, rest] - whole[:, rest]).max() < 0.01 * height_of(reference)
+
+
+def crowd(*people: PoseSequence) -> PoseSequence:
+    frames = [[q for one in people for q in one.frames[t]] for t in range(len(people[0]))]
+    return PoseSequence(frames, people[0].height, people[0].width)
+
+
+def moved(sequence: PoseSequence, x: float) -> PoseSequence:
+    frames = [[p.mapped((1, 1), (x, 0)) for p in people] for people in sequence.frames]
+    return PoseSequence(frames, sequence.height, sequence.width)
+
+
+def test_the_kth_from_the_left_follows_the_kth_from_the_left() -> None:
+    one, two = marionette(0, "waves")[0], marionette(1, "claps")[0]
+    driver = crowd(moved(one, 500), two)  # the second in the list stands on the left
+    left, right = marionette(2, "waves")[2], moved(marionette(3, "waves")[2], 400)
+    after = retarget(driver, crowd(left, right))
+    alone = [joints(retarget(two, left)), joints(retarget(moved(one, 500), right))]
+    for who in (0, 1):
+        np.testing.assert_allclose(joints(after, who), alone[who], atol=1e-3)
+    swapped = retarget(driver, crowd(right, left))
+    np.testing.assert_allclose(joints(swapped, 0), alone[1], atol=1e-3)
+    np.testing.assert_allclose(joints(retarget(driver, driver[:1]), 1), joints(driver, 1), atol=1e-3)
+
+
+def test_one_driver_moves_everybody_and_the_largest_of_many_moves_one() -> None:
+    one, two = marionette(0, "waves")[0], marionette(1, "claps")[0]
+    reference = crowd(marionette(2, "waves")[2], moved(marionette(3, "waves")[2], 400))
+    assert [len(people) for people in retarget(one, reference).frames] == [2] * len(one)
+    small = PoseSequence([[p.mapped((0.3, 0.3), (0, 0)) for p in f] for f in two.frames], 960, 640)
+    after = retarget(crowd(small, moved(one, 300)), marionette(2, "waves")[2])
+    np.testing.assert_allclose(joints(after), joints(retarget(moved(one, 300), marionette(2, "waves")[2])), atol=1e-3)
+
+
+def test_people_who_come_and_go_keep_their_numbers() -> None:
+    driver = crowd(marionette(0, "waves")[0], moved(marionette(1, "claps")[0], 400))
+    whole = retarget(driver, driver[:1])
+    driver.frames[10] = driver.frames[10][:1]
+    driver.frames[20] = []
+    after = retarget(driver, driver[:1])
+    assert [len(after.frames[t]) for t in (9, 10, 11, 20)] == [2, 1, 2, 0]
+    np.testing.assert_allclose(joints(after, 1)[11], joints(whole, 1)[11], atol=1e-3)
+
+
+@pytest.mark.parametrize("travel", [1, 8])
+def test_frames_in_front_travel_from_the_references_pose(travel: int) -> None:
+    driver, _, reference = marionette(5, "raises both arms")
+    after, plain = retarget(driver, reference, travel), retarget(driver, reference)
+    points = joints(after)
+    assert len(after) == len(driver) + travel
+    np.testing.assert_allclose(points[travel:], joints(plain), atol=1e-4)
+    np.testing.assert_allclose(points[0, :BODY], joints(reference)[0, :BODY], atol=1e-3)
+    if travel > 1:
+        steps = np.linalg.norm(np.diff(points[: travel + 1, 4, :2], axis=0), axis=1)
+        assert steps[0] < steps.max()
+        assert steps[-1] < steps.max()
+        arm = np.linalg.norm(points[: travel + 1, 4, :2] - points[: travel + 1, 3, :2], axis=1)
+        assert arm.min() > 0.9 * min(arm[0], arm[-1]), "an arm that turns does not shrink on the way"
+
+
+def test_travel_shows_only_what_both_ends_show() -> None:
+    after = joints(retarget(drive("man_upper_body"), drive("dancer")[:1], 5))[:5]
+    both = (joints(drive("man_upper_body"))[0, :, 2] > 0) & (joints(drive("dancer"))[0, :, 2] > 0)
+    for frame in after:
+        np.testing.assert_array_equal(frame[:BODY, 2] > 0, both[:BODY])
+    assert np.isfinite(after).all()
+
+
+def test_every_part_is_measured_once() -> None:
+    assert sorted(j for kinds in PARTS.values() for kind in kinds for j in kind) == sorted(PARENTS)
+
+
+def test_what_cannot_be_retargeted_is_refused() -> None:
+    driver = drive("dancer")
+    nobody = PoseSequence([[], [Person()]], 100, 100)
+    with pytest.raises(PoseFormatError, match="nobody in the reference"):
+        retarget(driver, nobody)
+    with pytest.raises(PoseFormatError, match="nobody in any of the driver's 2 frames"):
+        retarget(nobody, driver)
+    with pytest.raises(ValueError, match="expected 0 or more"):
+        retarget(driver, driver, -1)
+    arm, leg = np.zeros((2, BODY, 3), np.float32)
+    arm[[3, 4]], leg[[9, 10]] = (10, 10, 1), (20, 20, 1)
+    arm[4, 0], leg[10, 1] = 50, 90
+    with pytest.raises(ValueError, match="no bone in common"):
+        retarget(PoseSequence([[Person(body=arm)]], 99, 99), PoseSequence([[Person(body=leg)]], 99, 99))

@@ -1,0 +1,180 @@
+"""The demo's inputs: what is planned for them, and what is refused before a server starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headless import demo
+from headless.jobs import InputError, Job, as_video, check, draw_poses, plan, read_poses
+from headless.media import read_video, write_image, write_mp4
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def person(x: float) -> dict[str, Any]:
+    """One POSE_KEYPOINT frame of a stick figure about x."""
+    body = [value for k in range(18) for value in (x, 20 + 3 * k, 1.0)]
+    return {"people": [{"pose_keypoints_2d": body}], "canvas_width": 100, "canvas_height": 100}
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    """A pose job whose files are all right."""
+    nodes = {"1": "Reference", "2": "Driving poses", "3": "Result"}
+    workflow = {key: {"class_type": "X", "inputs": {}, "_meta": {"title": title}} for key, title in nodes.items()}
+    (tmp_path / "workflow.json").write_text(json.dumps(workflow))
+    (tmp_path / "drive.json").write_text(json.dumps({"frames": [person(50)], "frame_ms": 40}))
+    write_image(tmp_path / "character.png", np.zeros((8, 8, 3), np.uint8))
+    return Job("pose", tmp_path / "workflow.json", tmp_path / "character.png", tmp_path / "drive.json")
+
+
+def changed(job: Job, **paths: Any) -> Job:
+    return Job(**{**job.__dict__, **paths})
+
+
+def test_without_arguments_both_bundled_jobs_run(tmp_path: Path) -> None:
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "drive_video_truth.mp4").touch()
+    pose, rgb = plan(None, None, tmp_path)
+    assert (pose.variant, pose.drive.name, pose.truth) == ("pose", "drive_person.json", None)
+    assert (rgb.variant, rgb.drive.name) == ("rgb", "drive_video.mp4")
+    assert rgb.truth == tmp_path / "assets" / "drive_video_truth.mp4"
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [("a.json", "pose"), ("A.JSON", "pose"), ("a.mp4", "rgb"), ("a.webm", "rgb"), ("a.mov", "rgb"), ("a.GIF", "rgb")],
+)
+def test_the_drivers_kind_chooses_the_workflow(name: str, variant: str) -> None:
+    (job,) = plan(None, Path(name), ROOT)
+    assert job.variant == variant
+    assert job.workflow.name == f"marionette_{variant}.json"
+
+
+def test_another_reference_has_no_known_truth() -> None:
+    jobs = plan(Path("me.png"), None, ROOT)
+    assert [(job.reference.name, job.truth) for job in jobs] == [("me.png", None)] * 2
+
+
+def test_a_job_that_is_all_right_passes(job: Job) -> None:
+    check(job)
+
+
+@pytest.mark.parametrize("name", ["clip.avi", "clip", "clip.txt"])
+def test_an_unknown_suffix_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=rf"got {name}, expected keypoints \(\.json\) or a video \(\.mp4"):
+        plan(None, Path(name), ROOT)
+
+
+@pytest.mark.parametrize("field", ["workflow", "reference", "drive"])
+def test_a_missing_file_is_named(job: Job, field: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=rf"{field}: .*nowhere.* does not exist"):
+        check(changed(job, **{field: tmp_path / "nowhere"}))
+    with pytest.raises(InputError, match=rf"{field}: .* is a folder"):
+        check(changed(job, **{field: tmp_path}))
+
+
+BAD_POSES = {
+    "no JSON": (b"{", "cannot be read as JSON"),
+    "no text": (b"\xff\xfe\x00\x01", "cannot be read as JSON"),
+    "no frames": (b"[]", "zero frames"),
+    "no list": (b"7", "expected a list"),
+    "wrong joint count": (
+        json.dumps([{"people": [{"pose_keypoints_2d": [1, 2, 1]}], "canvas_width": 9, "canvas_height": 9}]).encode(),
+        "frame 0, person 0, pose_keypoints_2d: got 3 numbers, expected 54",
+    ),
+    "nobody": (json.dumps([{"people": [], "canvas_width": 9, "canvas_height": 9}]).encode(), "nobody in any of its 1"),
+    "frame_ms zero": (
+        json.dumps({"frames": [person(5)], "frame_ms": 0}).encode(),
+        "frame_ms is 0, expected a positive",
+    ),
+    "frame_ms text": (json.dumps({"frames": [person(5)], "frame_ms": "40"}).encode(), "frame_ms is '40'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_POSES)
+def test_bad_poses_are_refused(job: Job, case: str) -> None:
+    content, message = BAD_POSES[case]
+    job.drive.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        check(job)
+
+
+def test_bad_pictures_and_videos_are_refused(job: Job, tmp_path: Path) -> None:
+    for name in ("bad.png", "bad.mp4", "bad.gif"):
+        (tmp_path / name).write_bytes(b"nonsense")
+    with pytest.raises(InputError, match=r"bad\.png cannot be read as a picture.*expected PNG, JPEG or WebP"):
+        check(changed(job, reference=tmp_path / "bad.png"))
+    nodes = json.loads(job.workflow.read_text())
+    nodes["2"]["_meta"]["title"] = "Driving video"
+    job.workflow.write_text(json.dumps(nodes))
+    with pytest.raises(InputError, match=r"bad\.mp4 cannot be read as a video"):
+        check(changed(job, variant="rgb", drive=tmp_path / "bad.mp4"))
+    with pytest.raises(InputError, match=r"bad\.gif cannot be read as an animation"):
+        as_video(changed(job, variant="rgb", drive=tmp_path / "bad.gif"), tmp_path)
+
+
+def test_a_workflow_without_its_titles_is_refused(job: Job) -> None:
+    with pytest.raises(InputError, match="0 nodes are titled 'Driving video', expected one"):
+        check(changed(job, variant="rgb"))
+    job.workflow.write_text('{"nodes": []}')
+    with pytest.raises(InputError, match="not a workflow in API format"):
+        check(job)
+
+
+def test_a_still_picture_is_no_driver(job: Job, tmp_path: Path) -> None:
+    write_image(tmp_path / "still.png", np.zeros((8, 8, 3), np.uint8))
+    still = (tmp_path / "still.png").rename(tmp_path / "still.webp")
+    with pytest.raises(InputError, match="is a still picture"):
+        as_video(changed(job, variant="rgb", drive=still), tmp_path / "made")
+
+
+def test_a_video_goes_as_it_is(job: Job, tmp_path: Path) -> None:
+    write_mp4(tmp_path / "a.mp4", np.zeros((3, 16, 16, 3), np.uint8), 10)
+    video = changed(job, variant="rgb", drive=tmp_path / "a.mp4")
+    assert as_video(video, tmp_path) is video
+
+
+def test_poses_say_their_rate_or_not(job: Job) -> None:
+    assert read_poses(job.drive)[1] == 25
+    job.drive.write_text(json.dumps([person(50)]))
+    assert read_poses(job.drive)[1] is None
+
+
+def test_skeletons_are_drawn_at_the_results_moments(tmp_path: Path) -> None:
+    # a figure that walks from left to right in one second, 20 frames of 50 ms, seen at 4 fps
+    (tmp_path / "walk.json").write_text(json.dumps({"frames": [person(5 * k) for k in range(20)], "frame_ms": 50}))
+    drawn = draw_poses(tmp_path / "walk.json", [t / 4 for t in range(6)], 100, 100)
+    middles = [np.nonzero(frame.any(-1).any(0))[0].mean() for frame in drawn]
+    assert middles[1:] == pytest.approx([25, 50, 75, 95, 95], abs=2)  # past the end the last frame stays
+
+
+def test_the_command_refuses_without_starting_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert demo.main(["--drive", str(tmp_path / "no.mp4"), "--out", str(out)]) == 1
+    assert "error: " in (message := capsys.readouterr().err)
+    assert "does not exist, expected a file" in message
+    assert not out.exists()
+
+
+def test_out_must_not_be_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out").write_text("mine")
+    assert demo.main(["--out", str(tmp_path / "out")]) == 1
+    assert "is a file, expected a folder" in capsys.readouterr().err
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_an_animation_keeps_its_timing(job: Job, tmp_path: Path) -> None:
+    from PIL import Image
+
+    shades = [Image.new("RGB", (16, 16), (v, v, v)) for v in (0, 100, 200)]
+    shades[0].save(tmp_path / "a.gif", save_all=True, append_images=shades[1:], duration=[100, 300, 200], loop=0)
+    made = as_video(changed(job, variant="rgb", drive=tmp_path / "a.gif"), tmp_path / "made")
+    video = read_video(made.drive)
+    assert video.fps == 10
+    assert [round(float(frame.mean()) / 100) for frame in video.frames] == [0, 1, 1, 1, 2, 2]

@@ -1,0 +1,249 @@
+"""The real backbones at toy dimensions: the same graph runs on them, the LoRA and the masks land where they must."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from inside import noise_of, sample, spied, weights
+from safetensors.torch import save_file
+from toys import (
+    FPS,
+    HUNYUAN_FEED_FORWARD,
+    HUNYUAN_TEXT,
+    LEAD_IN,
+    LENGTH,
+    SIZE,
+    WAN_FEED_FORWARD,
+    WAN_TEXT,
+    contract,
+    link,
+    lora,
+    node,
+    replace_links,
+    run_saved,
+    save,
+    toy_rgb,
+    write_hunyuan,
+    write_hunyuan_vae,
+    write_wan,
+)
+
+from headless.client import Client, Prompt
+
+HUNYUAN_VAE = "hunyuan_vae.safetensors"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A real backbone at toy size.
+
+    Attributes:
+        label: Its files are named after it.
+        name: Key of the contract.
+        write: Writes one network; takes the path and a seed.
+        modules: Its video feed-forward layers and their shapes.
+        experts: Names of its networks, as in file names; one unnamed network if empty.
+        clip_vision: Tokens and width of a CLIP vision output to condition on, if any.
+    """
+
+    label: str
+    name: str
+    write: Callable[[Path, int], None]
+    modules: dict[str, tuple[int, int]]
+    text_dim: int
+    stride: int = 8
+    experts: tuple[str, ...] = ("",)
+    clip_vision: tuple[int, int] | None = None
+
+    @property
+    def hunyuan(self) -> bool:
+        return self.stride == 16
+
+    def file(self, expert: str = "") -> str:
+        """Name of a network's file, and of its LoRA's."""
+        return f"{self.label}{'_' * bool(expert)}{expert}.safetensors"
+
+
+def _wan21(path: Path, seed: int) -> None:
+    write_wan(path, image_embedding=True, seed=seed)
+
+
+def _wan22(path: Path, seed: int) -> None:
+    write_wan(path, seed=seed)
+
+
+def _hunyuan(path: Path, seed: int) -> None:
+    write_hunyuan(path)
+
+
+_HUNYUAN = ("hunyuanvideo-1.5-i2v", _hunyuan, HUNYUAN_FEED_FORWARD, HUNYUAN_TEXT, 16)
+BACKBONES = [
+    Backbone("wan21", "wan2.1-i2v-14b", _wan21, WAN_FEED_FORWARD, WAN_TEXT),
+    Backbone("wan21_clip_vision", "wan2.1-i2v-14b", _wan21, WAN_FEED_FORWARD, WAN_TEXT, clip_vision=(257, 1280)),
+    Backbone("wan22", "wan2.2-i2v-a14b", _wan22, WAN_FEED_FORWARD, WAN_TEXT, experts=("high_noise", "low_noise")),
+    Backbone("hunyuan15", *_HUNYUAN),
+    Backbone("hunyuan15_clip_vision", *_HUNYUAN, clip_vision=(9, 1152)),
+]
+
+
+@pytest.fixture(scope="module", params=BACKBONES, ids=lambda made: made.label)
+def backbone(request: pytest.FixtureRequest, shelf: Path) -> Backbone:
+    """One of them, its files written."""
+    made: Backbone = request.param
+    for seed, expert in enumerate(made.experts):
+        made.write(shelf / "diffusion_models" / made.file(expert), seed)
+        tensors = lora(made.modules, seed=10 + seed)
+        save_file(tensors, shelf / "loras" / made.file(expert), contract(made.name, expert=expert or "both"))
+    if made.hunyuan:
+        write_hunyuan_vae(shelf / "vae" / HUNYUAN_VAE)
+    return made
+
+
+def graph(backbone: Backbone) -> Prompt:
+    """The shipped rgb workflow at toy size on this backbone."""
+    prompt = toy_rgb()
+    low = backbone.experts[1:]
+    for key, expert in zip(("model", "low model"), backbone.experts, strict=False):
+        inputs = {"unet_name": backbone.file(expert), "weight_dtype": "default"}
+        prompt[key] = {"class_type": "UNETLoader", "inputs": inputs}
+    node(prompt, "Motion LoRA").update(model=["model", 0], lora_name=backbone.file(backbone.experts[0]))
+    for seed, title in enumerate(("Prompt", "Negative prompt")):
+        inputs = {"tokens": 5, "dim": backbone.text_dim, "seed": seed}
+        key = link(prompt, title)[0]
+        prompt[key] = {"class_type": "ToyConditioning", "inputs": inputs, "_meta": {"title": title}}
+    if backbone.hunyuan:
+        prompt["vae"] = {"class_type": "ToyHunyuanVAELoader", "inputs": {"vae_name": HUNYUAN_VAE}}
+        replace_links(prompt, {tuple(link(prompt, "Small backbone", 2)): ["vae", 0]})
+    if backbone.clip_vision:
+        tokens, dim = backbone.clip_vision
+        prompt["vision"] = {"class_type": "ToyClipVision", "inputs": {"tokens": tokens, "dim": dim}}
+        node(prompt, "In-context conditioning")["clip_vision_output"] = ["vision", 0]
+    if low:
+        node(prompt, "Motion LoRA").update(low_noise_model=["low model", 0], low_noise_lora_name=backbone.file(low[0]))
+        shift = {"model": link(prompt, "Motion LoRA", 1), "shift": 5.0}
+        prompt["low shift"] = {"class_type": "ModelSamplingSD3", "inputs": shift}
+        common = {k: v for k, v in node(prompt, "Sampler").items() if k not in ("seed", "steps", "denoise")}
+        common |= {"noise_seed": 0, "steps": 4, "cfg": 2.0}
+        noise, leftover = "add_noise", "return_with_leftover_noise"
+        first = {noise: "enable", leftover: "enable", "start_at_step": 0, "end_at_step": 2}
+        rest = {noise: "disable", leftover: "disable", "start_at_step": 2, "end_at_step": 10000}
+        last = {"model": ["low shift", 0], "latent_image": ["high", 0]}
+        prompt["high"] = {"class_type": "KSamplerAdvanced", "inputs": common | first}
+        sampler = {"class_type": "KSamplerAdvanced", "inputs": common | rest | last, "_meta": {"title": "Sampler"}}
+        prompt[link(prompt, "Sampler")[0]] = sampler
+    return prompt
+
+
+def test_the_graph_runs_on_it(client: Client, backbone: Backbone, tmp_path: Path) -> None:
+    prompt = graph(backbone)
+    found = run_saved(
+        client,
+        save(
+            prompt,
+            frames=link(prompt, "Decode"),
+            sampled=link(prompt, "Sampler"),
+            given=link(prompt, "In-context conditioning", 2),
+            composite=link(prompt, "In-context conditioning", 3),
+        ),
+        tmp_path,
+    )
+    frames, sampled, given = found["frames"], found["sampled"], found["given"]
+    assert frames.shape == (LENGTH - LEAD_IN, SIZE, SIZE, 3)
+    assert found["composite"].shape == (LENGTH, SIZE, 2 * SIZE, 3)
+    assert frames.isfinite().all() and sampled.isfinite().all()
+    assert frames.std() > 0
+    side = SIZE // backbone.stride
+    assert sampled.shape == (1, 32 if backbone.hunyuan else 16, 2, side, 2 * side)
+    assert (sampled[..., :side] - given[..., :side]).abs().mean() > 0.1, "nothing was sampled"
+    assert (sampled[..., side:] - given[..., side:]).abs().max() < 1e-4, "the driver's half was changed"
+
+
+@pytest.fixture(scope="module")
+def loaded(backbone: Backbone, pack: ModuleType, toy_nodes: ModuleType, shelf: Path) -> SimpleNamespace:
+    """In this process: the MODELs without and with their LoRAs, and what In-Context Conditioning makes for them."""
+    import nodes
+
+    with torch.inference_mode():
+        base = [nodes.UNETLoader().load_unet(backbone.file(expert), "default")[0] for expert in backbone.experts]
+        files = [backbone.file(expert) for expert in backbone.experts]
+        low = (base[1], files[1]) if base[1:] else ()
+        patched = pack.nodes.loaders.LoraLoader.execute(base[0], files[0], 1.0, *low).args[: len(base)]
+        if backbone.hunyuan:
+            vae = toy_nodes.load_hunyuan_vae(str(shelf / "vae" / HUNYUAN_VAE))
+        else:
+            vae = pack.nodes.loaders.SmallBackboneLoader.execute().args[2]
+        text = toy_nodes.ToyConditioning().make(5, backbone.text_dim, 0)[0]
+        pictures = [toy_nodes.moving_pattern(n, SIZE, SIZE, 3, n) for n in (1, LENGTH)]
+        vision = toy_nodes.ToyClipVision().make(*backbone.clip_vision)[0] if backbone.clip_vision else None
+        positive, negative, latent, *_ = pack.nodes.conditioning.InContextConditioning.execute(
+            text, text, patched[0], vae, *pictures, SIZE, SIZE, LENGTH, 0.0, -1.0, "letterbox", 0.0, vision
+        ).args
+    return SimpleNamespace(base=base, patched=patched, positive=positive, negative=negative, latent=latent)
+
+
+def test_the_lora_is_on_every_video_feed_forward_layer_and_nowhere_else(backbone: Backbone, loaded: SimpleNamespace) -> None:
+    expected = {f"{name}.weight" for name in backbone.modules}
+    for base, patched in zip(loaded.base, loaded.patched, strict=True):
+        assert set(patched.patches) == {f"diffusion_model.{key}" for key in expected}
+        with torch.inference_mode():
+            before, after = weights(base), weights(patched)
+        assert {key for key in before if not torch.equal(before[key], after[key])} == expected
+
+
+def test_the_mask_says_what_is_known(backbone: Backbone, loaded: SimpleNamespace) -> None:
+    given, samples = loaded.positive[0][1], loaded.latent["samples"]
+    model = loaded.patched[0].model
+    concat = model.concat_cond(
+        noise=samples, device=samples.device, **{k: given[k].clone() for k in ("concat_latent_image", "concat_mask")}
+    )
+    channels, side = samples.shape[1], SIZE // backbone.stride
+    masks, latents = (1, concat[:, :channels]) if backbone.hunyuan else (4, concat[:, 4:])
+    mask = concat[:, channels:] if backbone.hunyuan else concat[:, :4]
+    assert mask.shape == (1, masks, 2, side, 2 * side)
+    assert (mask[:, :, 0] == 1).all(), "the first latent frame is known: reference and driver"
+    assert (mask[..., side:] == 1).all(), "the driver is known"
+    assert (mask[:, :, 1:, :, :side] == 0).all(), "the rest is generated"
+    assert torch.equal(latents, model.process_latent_in(given["concat_latent_image"]))
+
+
+def stages(loaded: SimpleNamespace, models: list[Any]) -> dict[str, Any]:
+    """Four steps, the first two by the first of the MODELs, the others by the second."""
+    given = (loaded.positive, loaded.negative)
+    first = {"start_step": 0, "last_step": 2, "force_full_denoise": False}
+    rest = {"disable_noise": True, "start_step": 2, "last_step": 10000, "force_full_denoise": True}
+    middle = sample(models[0], *given, loaded.latent, steps=4, **first)
+    return sample(models[1], *given, middle, steps=4, **rest)
+
+
+def test_the_driver_stays_in_sight_at_the_sampler_s_noise_level(backbone: Backbone, loaded: SimpleNamespace) -> None:
+    (first, calls), (second, more) = (spied(loaded.patched[k]) for k in (0, -1))
+    result = stages(loaded, [first, second])
+    assert len(calls) == len(more) == 2
+    samples = loaded.latent["samples"]
+    channels, side = samples.shape[1], SIZE // backbone.stride
+    driver = loaded.base[0].model.process_latent_in(samples)[..., side:]
+    noise = noise_of(loaded.latent)[..., side:]
+    for call in (*calls, *more):
+        sigma = call.timestep / 1000
+        shown = call.x[:, :channels, ..., side:]
+        error = float((shown - (1 - sigma) * driver - sigma * noise).abs().max())
+        assert error < 1e-4, f"at noise level {float(sigma):.2f} the driver is off by {error:.3f}"
+    assert (result["samples"] - samples)[..., side:].abs().max() < 1e-4
+
+
+def test_two_stages_of_one_network_are_one(backbone: Backbone, loaded: SimpleNamespace) -> None:
+    model = loaded.patched[0]
+    whole = sample(model, loaded.positive, loaded.negative, loaded.latent, steps=4)
+    assert (whole["samples"] - stages(loaded, [model, model])["samples"]).abs().max() < 1e-3
+
+
+def test_fps_and_length_come_from_the_file(backbone: Backbone, loaded: SimpleNamespace, pack: ModuleType) -> None:
+    contracts = [pack.nodes.backbone.contract_of(model) for model in loaded.patched]
+    assert {(found.backbone, found.fps, found.frames) for found in contracts} == {(backbone.name, FPS, LENGTH)}
+    assert [found.expert for found in contracts] == [expert or "both" for expert in backbone.experts]

@@ -1,0 +1,286 @@
+"""What the nodes hand the network is what training hands it, and what the host makes of it is what diffusers makes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from inside import noise_of, sample, spied, weights
+from safetensors.torch import load_file, save_file
+from toys import (
+    FPS,
+    LEAD_IN,
+    LENGTH,
+    SIZE,
+    contract,
+    link,
+    lora,
+    node,
+    replace_links,
+    run_saved,
+    save,
+    small_feed_forward,
+    toy_rgb,
+)
+
+from dreamactor_core.clips import ClipSpec, trim_lead_in
+from dreamactor_core.conditions import Condition, build_condition
+from dreamactor_core.layout import SpatialLayout
+from dreamactor_core.poses import from_body_joints, to_pose_keypoint
+from dreamactor_core.words import encode_text
+from headless.client import Client, Prompt
+from training.lora_file import add_lora, load_lora
+from training.marionette import backbone, cache
+from training.marionette.train_base import Batch, predict
+from training.marionette.world import HEIGHT, WIDTH, rng_for, sample_scene
+from training.native import wan_transformer_key
+
+SHIPPED_LORA, TOY_LORA = "marionette_rgb.safetensors", "parity.safetensors"
+TEXT = "a human waves"
+LAYOUT = SpatialLayout()
+SPEC = ClipSpec(LENGTH, LEAD_IN, FPS)
+
+
+@pytest.fixture(scope="module")
+def toy_lora(shelf: Path) -> Path:
+    """A LoRA for the small backbone that changes its output for certain, whatever the shipped ones are."""
+    path = shelf / "loras" / TOY_LORA
+    save_file(lora(small_feed_forward(), scale=1.0), path, contract("marionette"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def small(pack: ModuleType, toy_lora: Path) -> SimpleNamespace:
+    """The small backbone, with that LoRA on it, as the nodes hand it on."""
+    with torch.inference_mode():
+        model, clip, vae = pack.nodes.loaders.SmallBackboneLoader.execute().args
+        patched = pack.nodes.loaders.LoraLoader.execute(model, toy_lora.name, 1.0).args[0]
+    return SimpleNamespace(base=model, model=patched, clip=clip, vae=vae)
+
+
+@pytest.fixture(scope="module")
+def clip_frames(toy_nodes: ModuleType) -> tuple[np.ndarray, np.ndarray]:
+    """Reference (H, W, 3) and driver (T, H, W, 3), uint8."""
+    made = [toy_nodes.moving_pattern(n, SIZE, SIZE, 3, seed) for n, seed in ((1, 1), (LENGTH, 2))]
+    reference, driver = ((frames * 255).round().byte().numpy() for frames in made)
+    return reference[0], driver
+
+
+@pytest.fixture(scope="module")
+def from_nodes(small: SimpleNamespace, pack: ModuleType, clip_frames: tuple[np.ndarray, np.ndarray]) -> SimpleNamespace:
+    """What In-Context Conditioning makes of them."""
+    import nodes
+
+    reference, driver = (torch.from_numpy(frames).float() / 255 for frames in clip_frames)
+    with torch.inference_mode():
+        text = [nodes.CLIPTextEncode().encode(small.clip, words)[0] for words in (TEXT, "")]
+        made = pack.nodes.conditioning.InContextConditioning.execute(
+            *text, small.model, small.vae, reference[None], driver, SIZE, SIZE, LENGTH, FPS, LEAD_IN / FPS, "letterbox"
+        ).args
+    return SimpleNamespace(**dict(zip(("positive", "negative", "latent", "composite", "mask"), made, strict=True)))
+
+
+@pytest.fixture(scope="module")
+def from_training(clip_frames: tuple[np.ndarray, np.ndarray]) -> Condition:
+    """What training makes of them, the latents normalised."""
+    vae = backbone.load_vae()
+    reference, driver = cache.to_pixels(clip_frames[0][None])[:, :, 0], cache.to_pixels(clip_frames[1])
+    made = build_condition(LAYOUT, reference, driver, SPEC, lambda pixels: backbone.encode(vae, pixels))
+    return Condition(made.composite, backbone.normalise(vae, made.latents), made.known, made.generate)
+
+
+def assert_close(got: torch.Tensor, expected: torch.Tensor, tolerance: float, what: str) -> None:
+    assert got.shape == expected.shape, what
+    difference = float((got - expected).abs().max())
+    assert difference <= tolerance, f"{what}: the largest difference is {difference:.2e}"
+
+
+def test_the_network_is_given_what_training_gives_it(
+    small: SimpleNamespace, from_nodes: SimpleNamespace, from_training: Condition
+) -> None:
+    model, calls = spied(small.model)
+    sample(model, from_nodes.positive, from_nodes.negative, from_nodes.latent)
+    assert len(calls) == 3
+    noise = noise_of(from_nodes.latent)
+    width = from_training.latents.shape[-1] // 2
+    for call in calls:
+        sigma = call.timestep / 1000
+        # training's own function, recording instead of predicting; of the generated half it shows what the sampler has
+        batch = Batch(from_training.latents, from_training.latents, from_training.known, call.context)
+        seen = []
+
+        def record(inputs: torch.Tensor, timestep: torch.Tensor, text: torch.Tensor, **_: Any) -> tuple[torch.Tensor]:
+            seen.append((inputs, timestep, text))  # noqa: B023 - called before the loop goes on
+            return (inputs[:, :16],)
+
+        s = sigma.view(-1, 1, 1, 1, 1)
+        predict(record, (1 - s) * from_training.latents + s * noise, sigma, batch)
+        inputs, timestep, _ = seen[0]
+        assert_close(call.timestep, timestep, 1e-3, "timestep")
+        assert_close(call.x[:, 16:20], inputs[:, 16:20], 0, "mask")
+        assert_close(call.x[:, 20:], inputs[:, 20:], 1e-5, "conditioning latents")
+        assert_close(call.x[:, :16, ..., width:], inputs[:, :16, ..., width:], 1e-5, "the driver's half of the noise")
+    assert_close(calls[0].x[:, :16, ..., :width], noise[..., :width], 0, "the generated half of the noise")
+    assert_close(calls[0].context, encode_text(backbone.load_words(), [TEXT]), 0, "text")
+
+
+def test_the_composite_is_training_s(from_nodes: SimpleNamespace, from_training: Condition) -> None:
+    shown = from_training.composite[0].permute(1, 2, 3, 0)
+    assert_close(from_nodes.composite * 2 - 1, shown, 1e-6, "composite")
+    known = from_training.known[0, 0].repeat_interleave(8, -1).repeat_interleave(8, -2)
+    # the first latent frame holds one frame, the others four
+    frames = torch.cat([known[:1], known[1:].repeat_interleave(4, 0)])
+    assert_close(from_nodes.mask, 1 - frames, 0, "mask")
+
+
+def test_pose_draw_draws_training_s_skeletons(pack: ModuleType) -> None:
+    scene = sample_scene(rng_for("test", 0, 3), "human")
+    keypoints = to_pose_keypoint(from_body_joints(scene.keypoints(), HEIGHT, WIDTH))
+    for face_and_hands in (False, True):  # there are none
+        drawn = pack.nodes.pose.PoseDraw.execute(keypoints, WIDTH, HEIGHT, "canvas", *[face_and_hands] * 2, 0.3).args[0]
+        trained = cache.to_pixels(cache.skeleton_of(scene, None))[0].permute(1, 2, 3, 0)
+        assert_close(drawn * 2 - 1, trained, 1e-6, "skeleton")
+        assert (drawn > 0.5).any()
+
+
+@pytest.mark.parametrize("with_lora", [False, True])
+def test_diffusers_and_the_host_agree_on_the_output(
+    small: SimpleNamespace, from_nodes: SimpleNamespace, toy_lora: Path, with_lora: bool
+) -> None:
+    model, calls = spied(small.model if with_lora else small.base)
+    sample(model, from_nodes.positive, from_nodes.negative, from_nodes.latent)
+    network = backbone.load_model().eval()
+    if with_lora:
+        add_lora(network, int(load_file(toy_lora)["diffusion_model.blocks.0.ffn.0.alpha"]))
+        load_lora(network, toy_lora, wan_transformer_key)
+    with torch.no_grad():
+        for call in calls:
+            out = network(call.x, call.timestep, call.context, return_dict=False)[0]
+            assert_close(call.out, out, 1e-4, f"output at timestep {float(call.timestep):.0f}")
+
+
+def test_decode_is_the_crop_of_a_full_decode(pack: ModuleType, small: SimpleNamespace, from_nodes: SimpleNamespace) -> None:
+    latent = sample(small.model, from_nodes.positive, from_nodes.negative, from_nodes.latent)
+    with torch.inference_mode():
+        images, video, fps = pack.nodes.decode.Decode.execute(latent, small.vae).args
+        full = small.vae.decode(latent["samples"])
+    assert full.shape == (1, LENGTH, SIZE, 2 * SIZE, 3)
+    expected = trim_lead_in(LAYOUT.crop(full.permute(0, 4, 1, 2, 3)), SPEC)[0].permute(1, 2, 3, 0)
+    assert_close(images, expected, 0, "frames")
+    assert_close(video.get_components().images, expected, 0, "frames of the video")
+    assert float(video.get_components().frame_rate) == fps == FPS
+
+
+@pytest.mark.parametrize("strength", [1.0, -0.7])
+@pytest.mark.parametrize("file", [SHIPPED_LORA, TOY_LORA])
+def test_our_lora_loader_is_the_stock_one(pack: ModuleType, small: SimpleNamespace, file: str, strength: float) -> None:
+    import nodes
+
+    with torch.inference_mode():
+        ours = pack.nodes.loaders.LoraLoader.execute(small.base, file, strength).args[0]
+        stock = nodes.LoraLoaderModelOnly().load_lora_model_only(small.base, file, strength)[0]
+        plain, by_us, by_stock = weights(small.base), weights(ours), weights(stock)
+    assert by_us.keys() == by_stock.keys()
+    assert all(torch.equal(by_us[key], by_stock[key]) for key in by_us)
+    layers = {f"{layer}.weight" for layer in small_feed_forward()}
+    assert set(ours.patches) == set(stock.patches) == {f"diffusion_model.{layer}" for layer in layers}
+    changed = {key for key in plain if not torch.equal(plain[key], by_us[key])}
+    assert changed == layers or (file == SHIPPED_LORA and changed <= layers)
+
+
+def test_our_backbone_loader_is_the_stock_loaders(small: SimpleNamespace) -> None:
+    import nodes
+
+    with torch.inference_mode():
+        model = nodes.UNETLoader().load_unet(backbone.MODEL_FILE.name, "default")[0]
+        vae = nodes.VAELoader().load_vae(backbone.VAE_FILE.name)[0]
+    for ours, stock in ((weights(small.base), weights(model)), (small.vae.get_sd(), vae.get_sd())):
+        assert ours.keys() == stock.keys()
+        assert all(torch.equal(ours[key], stock[key]) for key in ours)
+    assert type(model.model) is type(small.base.model)
+    assert (vae.latent_channels, vae.downscale_ratio[1:]) == (small.vae.latent_channels, small.vae.downscale_ratio[1:])
+
+
+def test_stock_text_encode_is_training_s(small: SimpleNamespace) -> None:
+    import nodes
+
+    words = backbone.load_words()
+    for text in (TEXT, "", "A bird, a BIRD; flaps! " * 20):
+        with torch.inference_mode():
+            encoded = nodes.CLIPTextEncode().encode(small.clip, text)[0][0][0]
+        assert_close(encoded, encode_text(words, [text]), 0, text)
+
+
+def test_the_small_files_are_in_the_stock_lists(client: Client) -> None:
+    for loader, widget, file in (
+        ("UNETLoader", "unet_name", backbone.MODEL_FILE.name),
+        ("VAELoader", "vae_name", backbone.VAE_FILE.name),
+        ("LoraLoaderModelOnly", "lora_name", SHIPPED_LORA),
+        ("LoraLoaderModelOnly", "lora_name", "marionette_pose.safetensors"),
+    ):
+        kind, *more = client.object_info(loader)[loader]["input"]["required"][widget]
+        assert file in (more[0]["options"] if kind == "COMBO" else kind), loader
+
+
+def with_stock_loaders(prompt: Prompt) -> Prompt:
+    """The workflow with stock loaders in the place of ours; only the text encoder has no stock loader."""
+    stock = {
+        "stock model": ("UNETLoader", {"unet_name": backbone.MODEL_FILE.name, "weight_dtype": "default"}),
+        "stock lora": (
+            "LoraLoaderModelOnly", {"model": ["stock model", 0], "lora_name": SHIPPED_LORA, "strength_model": 1.0}
+        ),
+        "stock vae": ("VAELoader", {"vae_name": backbone.VAE_FILE.name}),
+    }  # fmt: skip
+    instead = {
+        tuple(link(prompt, "Motion LoRA")): ["stock lora", 0],
+        tuple(link(prompt, "Small backbone", 2)): ["stock vae", 0],
+    }
+    return replace_links(prompt, instead) | {key: {"class_type": kind, "inputs": inputs} for key, (kind, inputs) in stock.items()}
+
+
+def test_stock_loaders_give_the_same_frames(client: Client, tmp_path: Path) -> None:
+    ours = toy_rgb()
+    by_us = run_saved(client, save(ours, frames=link(ours, "Decode")), tmp_path)
+    stock = with_stock_loaders(toy_rgb())
+    by_stock = run_saved(client, save(stock, frames=link(stock, "Decode")), tmp_path)
+    assert by_us["frames"].shape == (LENGTH - LEAD_IN, SIZE, SIZE, 3)
+    assert_close(by_us["frames"], by_stock["frames"], 0, "frames")
+
+
+def with_custom_sampler(prompt: Prompt, guider: str) -> Prompt:
+    """The workflow with SamplerCustomAdvanced in the place of KSampler."""
+    given = node(prompt, "Sampler")
+    inputs: dict[str, dict[str, Any]] = {
+        "RandomNoise": {"noise_seed": given["seed"]},
+        "KSamplerSelect": {"sampler_name": given["sampler_name"]},
+        "BasicScheduler": {name: given[name] for name in ("model", "scheduler", "steps", "denoise")},
+        "BasicGuider": {"model": given["model"], "conditioning": given["positive"]},
+        "CFGGuider": {name: given[name] for name in ("model", "positive", "negative", "cfg")},
+    }
+    parts = {"noise": "RandomNoise", "guider": guider, "sampler": "KSamplerSelect", "sigmas": "BasicScheduler"}
+    made = {kind: {"class_type": kind, "inputs": inputs[kind]} for kind in parts.values()}
+    custom = {"latent_image": given["latent_image"], **{name: [kind, 0] for name, kind in parts.items()}}
+    key = link(prompt, "Sampler")[0]
+    sampler = {"class_type": "SamplerCustomAdvanced", "inputs": custom, "_meta": {"title": "Sampler"}}
+    return prompt | made | {key: sampler}
+
+
+@pytest.mark.parametrize(("guider", "cfg"), [("BasicGuider", 1.0), ("CFGGuider", 1.0), ("CFGGuider", 3.0)])
+def test_samplers_agree_and_leave_the_driver_alone(client: Client, tmp_path: Path, guider: str, cfg: float) -> None:
+    found = []
+    for change in (lambda prompt: prompt, lambda prompt: with_custom_sampler(prompt, guider)):
+        prompt = toy_rgb(steps=3)
+        node(prompt, "Sampler").update(cfg=cfg, seed=11)
+        prompt = change(prompt)
+        given, sampled = link(prompt, "In-context conditioning", 2), link(prompt, "Sampler")
+        found.append(run_saved(client, save(prompt, given=given, sampled=sampled, frames=link(prompt, "Decode")), tmp_path))
+    stock, custom = found
+    assert_close(stock["sampled"], custom["sampled"], 0, "latent")
+    assert_close(stock["frames"], custom["frames"], 0, "frames")
+    width = stock["given"].shape[-1] // 2
+    assert_close(stock["sampled"][..., width:], stock["given"][..., width:], 1e-5, "the driver's half")
+    assert (stock["sampled"][..., :width] - stock["given"][..., :width]).abs().mean() > 0.1, "nothing was sampled"

@@ -1,0 +1,156 @@
+"""The shipped workflows and the nodes' help, held against what the server says of its nodes. No model is run."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from graphs import NOTES, Graph, Info, inputs_of, loose_links, problems, to_api
+from PIL import Image
+
+from headless.client import Client, Prompt
+from headless.server import HostServer
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOWS, DOCS = ROOT / "workflows", ROOT / "web" / "docs"
+NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+REAL = [name for name in NAMES if not name.startswith("marionette")]
+FOLDERS = {
+    "UNETLoader": "diffusion_models", "CLIPLoader": "text_encoders", "DualCLIPLoader": "text_encoders", "VAELoader": "vae",
+    "CLIPVisionLoader": "clip_vision", "DreamActorLoraLoader": "loras",
+}  # fmt: skip
+PRIVATE = {
+    "an absolute path": r"(?<![\w.:/-])(/(home|Users|root|work|tmp|mnt|media|opt|usr|var)/|~/|[A-Za-z]:\\|\\\\\w)",
+    "an e-mail address": r"[\w.+-]+@[\w-]+\.\w+",
+    "a secret": r"(?i)\b(api|access|private)[-_ ]?(key|token)|secret|passw|bearer |\b(hf|sk|gh[opsu]|AKIA)[-_]?\w{16}",
+}
+
+
+def load(name: str, folder: str = ".") -> Graph | Prompt:
+    return json.loads((WORKFLOWS / folder / f"{name}.json").read_text("utf-8"))
+
+
+def strings(value: Any) -> list[str]:
+    """Every string in a JSON value, keys included."""
+    if isinstance(value, dict):
+        value = [*value.keys(), *value.values()]
+    return [text for inner in value for text in strings(inner)] if isinstance(value, list) else [str(value)]
+
+
+def table(page: str, heading: str) -> list[tuple[str, str]]:
+    """Name and type in each row of the table below a heading of a help page. Rows that explain nothing do not count."""
+    section = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return re.findall(r"^\| (\S+) \| ([^|]+) \| [^|\s][^|]* \|$", section, re.MULTILINE)[2:]
+
+
+@pytest.fixture(scope="module")
+def info(client: Client) -> Info:
+    return client.object_info()
+
+
+@pytest.fixture(scope="module")
+def folder(server: HostServer) -> str:
+    """The pack's folder among the server's custom nodes."""
+    return next(node.path.name for node in server.custom_nodes() if node.path.exists() and node.path.samefile(ROOT))
+
+
+@pytest.fixture(scope="module")
+def ours(info: Info, folder: str) -> Info:
+    """The pack's nodes."""
+    return {key: node for key, node in info.items() if node["python_module"] == f"custom_nodes.{folder}"}
+
+
+def test_each_has_a_twin_for_the_api_and_a_picture() -> None:
+    twins, pictures = (sorted(path.stem for path in WORKFLOWS.glob(kind)) for kind in ("api/*.json", "*.jpg"))
+    assert NAMES == twins == pictures and len(REAL) >= 5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_two_formats_are_one_graph(name: str, info: Info) -> None:
+    assert loose_links(load(name)) == []
+    made, shipped = to_api(load(name), info), load(name, "api")
+    assert made.keys() == shipped.keys()
+    for key in made:
+        assert made[key] == shipped[key]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_server_takes_every_value_and_link(name: str, info: Info) -> None:
+    # the files of a real backbone are not in this repository; those of the small one are, its inputs among the assets
+    def may_lack(value: str) -> bool:
+        return bool(re.search(r"\.(safetensors|png|mp4|json)$", value)) if name in REAL else (ROOT / "assets" / value).is_file()
+
+    assert problems(load(name, "api"), info, may_lack) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_private_is_in_it(name: str) -> None:
+    for text in strings([load(name), load(name, "api")]):
+        assert [what for what, pattern in PRIVATE.items() if re.search(pattern, text)] == [], text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_picture_is_small_and_holds_nothing_else(name: str) -> None:
+    path = WORKFLOWS / f"{name}.jpg"
+    assert path.stat().st_size <= 100_000
+    with Image.open(path) as picture:
+        picture.load()
+        # a comment, EXIF, XMP and the like are segments of their own
+        assert picture.format == "JPEG" and {segment for segment, _ in picture.applist} <= {"APP0"}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_its_note_names_every_file_and_what_24_gb_need(name: str) -> None:
+    note = "\n".join(node["widgets_values"][0] for node in load(name)["nodes"] if node["type"] in NOTES)
+    assert "24 GB" in note
+    loaders = [(FOLDERS[node["class_type"]], node) for node in load(name, "api").values() if node["class_type"] in FOLDERS]
+    used = {(kind, file) for kind, node in loaders for file in node["inputs"].values() if str(file).endswith(".safetensors")}
+    assert set(re.findall(r"^- models/(\w+): \[?([\w.-]+)", note, re.MULTILINE)) == used
+    assert {"diffusion_models", "text_encoders", "vae", "loras"} <= {kind for kind, _ in used}
+    offered = [model for node in load(name)["nodes"] for model in node["properties"].get("models", [])]
+    assert {(model["directory"], model["name"]) for model in offered} == {pair for pair in used if pair[0] != "loras"}
+    for model in offered:
+        assert f"[{model['name']}]({model['url']})" in note and model["url"].endswith(f"/{model['name']}")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_sizes_are_possible(name: str) -> None:
+    nodes = [node["inputs"] for node in load(name, "api").values() if node["class_type"].startswith("DreamActor")]
+    sizes = {(node["width"], node["height"]) for node in nodes if "width" in node}
+    assert len(sizes) == 1, "the skeleton is of another size than the clip"
+    assert not any(side % 16 for side in sizes.pop())
+    assert [node["length"] % 4 for node in nodes if "length" in node] == [1]
+
+
+def test_the_editor_finds_the_templates_and_the_help(server: HostServer, folder: str) -> None:
+    assert sorted(requests.get(f"{server.url}/workflow_templates", timeout=10).json()[folder]) == NAMES
+    served = {path: f"api/workflow_templates/{folder}/{path.name}" for path in WORKFLOWS.glob("*.*")}
+    served |= {path: f"extensions/{folder}/docs/{path.name}" for path in DOCS.iterdir()}
+    for path, address in served.items():
+        assert requests.get(f"{server.url}/{address}", timeout=10).content == path.read_bytes()
+
+
+def test_every_node_and_input_explains_itself(ours: Info) -> None:
+    for key, node in ours.items():
+        assert node["description"] and node["display_name"].startswith("DreamActor "), key
+        assert node["category"].split("/")[0] == "DreamActor-M2", key
+        silent = [name for name, (_, options, _) in inputs_of(node).items() if not options.get("tooltip")]
+        assert silent == [], f"{key} has inputs without a tooltip"
+
+
+def test_help_pages_name_every_input_and_output(ours: Info) -> None:
+    words = {"INT": "number", "FLOAT": "number", "COMBO": "choice", "BOOLEAN": "on/off", "STRING": "text"}
+    assert {path.name for path in DOCS.iterdir()} == {f"{key}.md" for key in ours}
+    for key, node in ours.items():
+        page = (DOCS / f"{key}.md").read_text("utf-8")
+        assert page.startswith(f"# {node['display_name']}\n")
+        inputs = [
+            (name, words.get(kind, kind.replace(",", " or ")) + ", optional" * (not required))
+            for name, (kind, _, required) in inputs_of(node).items()
+        ]
+        assert table(page, "Inputs") == inputs, key
+        assert table(page, "Outputs") == list(zip(node["output_name"], node["output"], strict=True)), key

@@ -1,0 +1,216 @@
+"""Good and bad texts in both languages."""
+
+from __future__ import annotations
+
+import pytest
+from stand_ins import APPEARANCE, FUSED, MOTION
+
+from dreamactor_core.text.checks import check_appearance, check_fusion, check_motion, kind_of, tidy
+from dreamactor_core.text.lexicon import LEXICONS
+
+COMMA = "\uff0c"
+MOTION_ZH = "视频中,角色的初始姿势是直立。随后,右臂抬起。接着,右手挥动两次,手背朝向观看者。之后,角色脸红。最后,右臂放下。".replace(
+    ",", COMMA
+)
+APPEARANCE_ZH = "一位年轻女性,棕色长发,绿色眼睛,身穿红色大衣,手里拿着杯子。".replace(",", COMMA)
+
+
+def told(problems: list[str]) -> str:
+    return "\n".join(problems)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        MOTION,
+        MOTION.replace("'", "\u2019"),
+        f"  {MOTION}\n",
+        MOTION.replace("the right arm rises", "the right hand touches the collar of the shirt, and the left one holds the hat"),
+        MOTION.replace("the character speaks", "the character pants pretty fast and tosses the hair"),
+        MOTION.replace("the character speaks", "the character mantles, redirects the look and manages a heroic shout"),
+        MOTION.replace("the character speaks", 'the character says "then, now"'),
+        MOTION.replace("Then, ", "Then, after that, "),
+    ],
+    ids=["plain", "typographic", "blanks", "touching", "verbs", "parts of words", "quotation", "connective inside"],
+)
+def test_good_motion(text: str) -> None:
+    assert check_motion(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "it is empty"),
+        (" \n", "it is empty"),
+        (MOTION.replace(". Then,", ".\nThen,"), "line breaks"),
+        (MOTION.replace(". Then,", ".\u2028Then,"), "line breaks"),
+        (f"Here it is: {MOTION}", "must begin with"),
+        (MOTION.replace("the character's", "the dancer's"), "must begin with"),
+        (MOTION.replace("Subsequently,", "Later,"), '"Subsequently,"'),
+        (MOTION.replace("Then,", "Next,"), '"Then,"'),
+        (MOTION.replace("Then,", "X,").replace("After that,", "Then,").replace("X,", "After that,"), '"After that,"'),
+        (MOTION.replace(" Finally, ", " and finally, "), '"Finally,"'),
+        (MOTION.replace("After that, the", "Shortly after that, the"), '"After that,"'),
+        (MOTION.replace("Finally, the", "Finally, her"), '"her"'),
+        (MOTION.replace("the character speaks", "the man speaks"), '"man"'),
+        (MOTION.replace("the character speaks", "the Woman speaks"), '"woman"'),
+        (MOTION.replace("right arm rises", "right arm in a blue sleeve rises"), '"blue", "sleeve"'),
+        (MOTION.replace("the character speaks", "the long-haired character speaks"), '"long-haired"'),
+        (MOTION.replace("the character speaks", "the t-shirt moves, the hand touches the knee"), '"t-shirt"'),
+        (MOTION_ZH, "English"),
+    ],
+)
+def test_bad_motion(text: str, problem: str) -> None:
+    assert problem in told(check_motion(text))
+
+
+def test_every_fault_is_told_at_once() -> None:
+    problems = check_motion("She waves.\nHe does not.")
+    assert len(problems) == 4
+    for expected in ("line breaks", "must begin", "no sentence", '"she", "he"'):
+        assert expected in told(problems)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        MOTION_ZH,
+        MOTION_ZH.replace(COMMA, ","),
+        MOTION_ZH.replace("右臂抬起", "右手摸着衣领"),
+        MOTION_ZH.replace("右臂抬起", "其他部位不动"),
+    ],
+    ids=["plain", "ascii commas", "touching", "a part of a word"],
+)
+def test_good_motion_in_chinese(text: str) -> None:
+    assert check_motion(text, "zh") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (MOTION_ZH.replace("。接着", "。\n接着"), "line breaks"),
+        ("说明" + MOTION_ZH, "must begin with"),
+        (MOTION_ZH.replace("接着", "然后"), "接着"),
+        (MOTION_ZH.replace("。最后", COMMA + "最后"), "最后"),
+        (MOTION_ZH.replace("角色脸红", "他说话"), '"他"'),
+        (MOTION_ZH.replace("右臂抬起", "穿着红色衬衫的右臂抬起"), '"穿着", "红色", "衬衫"'),
+        (MOTION, "Chinese"),
+    ],
+)
+def test_bad_motion_in_chinese(text: str, problem: str) -> None:
+    assert problem in told(check_motion(text, "zh"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        APPEARANCE,
+        "A fox with a standing collar and running shoes, a palm print on the shirt.",
+        "A girl with starry eyes, wavy hair and a jumpsuit, holding a walking stick.",
+        "A man with laugh lines, a scar running down the cheek.",
+        "An undistinguishable youthful-looking character with a posy of flowers.",
+    ],
+)
+def test_good_appearance(text: str) -> None:
+    assert check_appearance(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("A woman standing in a red coat.", '"standing"'),
+        ("A woman in a red coat, who smiles.", '"smiles"'),
+        ("A woman in a red coat, looking at the viewer.", '"looking at"'),
+        ("A woman in a red coat with crossed arms.", '"crossed arms"'),
+        ("A woman in a red coat, hands on her hips.", '"hands on her hips"'),
+        ("A woman in a red coat.\n\nShe has green eyes.", "line breaks"),
+        ("", "empty"),
+    ],
+)
+def test_bad_appearance(text: str, problem: str) -> None:
+    assert problem in told(check_appearance(text))
+
+
+def test_appearance_in_chinese() -> None:
+    assert check_appearance(APPEARANCE_ZH, "zh") == []
+    assert '"站在"' in told(check_appearance(APPEARANCE_ZH + "她站在海边。", "zh"))
+    assert '"微笑"' in told(check_appearance(APPEARANCE_ZH + "面带微笑。", "zh"))
+
+
+@pytest.mark.parametrize(
+    ("appearance", "kind"),
+    [
+        ("A black and white cat with a bell.", "quadruped"),
+        ("A male mallard duck with a green head.", "bird"),
+        ("A parrot on a man's shoulder.", "bird"),
+        ("A woman with a parrot.", "human"),
+        ("A girl with cat ears.", "human"),
+        ("An undistinguishable character with cat-eye glasses, a dog beside it.", None),
+        ("A cat-eared robot.", None),
+        ("A duckboard.", None),
+        ("A round blue robot.", None),
+    ],
+)
+def test_what_the_character_is(appearance: str, kind: str | None) -> None:
+    assert kind_of(appearance) == kind
+
+
+@pytest.mark.parametrize(
+    ("appearance", "kind"),
+    [("一只橘色的猫,毛很短。", "quadruped"), ("一只绿色的鹦鹉,嘴是黑色的。", "bird"), ("一个女孩,抱着一只猫。", "human"),
+     ("一个机器人,戴着马尾假发。", None)],
+)  # fmt: skip
+def test_what_the_character_is_in_chinese(appearance: str, kind: str | None) -> None:
+    for text in (appearance, appearance.replace(",", COMMA)):
+        assert kind_of(text, "zh") == kind
+
+
+@pytest.mark.parametrize("text", [FUSED, FUSED.replace("a woman", "an old woman")])
+def test_good_fusion(text: str) -> None:
+    assert check_fusion(text, APPEARANCE) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [FUSED.replace("In the video", "In this video"), "In the video, applause is heard.", "In the video, the woman waves.", ""],
+)
+def test_fusion_that_begins_otherwise(text: str) -> None:
+    assert check_fusion(text, APPEARANCE)
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        ("raises a foreleg under a palm tree", None),
+        ("beforehand grips the handle", None),
+        ("uses a second-hand bag; on the other hand, it walks", None),
+        ("raises its right hand", '"hand"'),
+        ("shows its palms", '"palms"'),
+        ("clenches a Fist", '"fist"'),
+        ("lifts both arms", '"arms"'),
+    ],
+)
+def test_limbs_that_animals_do_not_have(words: str, fault: str | None) -> None:
+    for animal, instead in (("cat", "paws"), ("parrot", "wings")):
+        problems = told(check_fusion(f"In the video, a {animal} {words}.", f"A green {animal} with a collar."))
+        assert (fault is None and problems == "") or (fault is not None and fault in problems and instead in problems)
+        assert check_fusion(f"In the video, a {animal} {words}.", "A man in the costume of an animal.") == []
+
+
+def test_fusion_in_chinese() -> None:
+    opening = f"视频中{COMMA}一只猫"
+    assert check_fusion(f"{opening}抬起前腿{COMMA}爪垫碰到沙发扶手。", "一只猫。", "zh") == []
+    assert '"手"' in told(check_fusion(f"{opening}抬起右手。", "一只猫。", "zh"))
+    assert '"拳"' in told(check_fusion(f"{opening}握紧拳头。", "一只猫。", "zh"))
+    assert "must begin" in told(check_fusion("有一只猫。", "一只猫。", "zh"))
+
+
+def test_thinking_aloud_is_left_out() -> None:
+    assert tidy(" <think>\nShe waves.\n</think>\n\n A text. ") == "A text."
+    assert tidy("A <think> text") == "A <think> text"
+
+
+def test_no_list_holds_a_word_twice() -> None:
+    for lexicon in LEXICONS.values():
+        for name, words in vars(lexicon).items():
+            assert len(set(words)) == len(words), name

@@ -1,0 +1,121 @@
+"""The prompt files say what the paper asks for, and a model is shown what the budget states."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dreamactor_core.text.budget import Budget, encode
+from dreamactor_core.text.checks import CONNECTIVES, FUSED_OPENING, OPENING
+from dreamactor_core.text.errors import TextError
+from dreamactor_core.text.fusion import Texts, check_given, make_texts
+from dreamactor_core.text.prompts import LANGUAGES, SHIPPED, Language, frames_in_words, load_prompts
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_prompts_name_the_words_that_the_checks_want(language: Language) -> None:
+    prompts = load_prompts(language)
+    for words in (OPENING[language], *CONNECTIVES[language]):
+        assert words in prompts.texts["motion"]
+    for words in FUSED_OPENING[language]:
+        assert words in prompts.texts["fusion"]
+
+
+def test_filling_leaves_braces_of_the_texts_alone() -> None:
+    filled = load_prompts("en").fill("fusion", motion="{appearance} {x}", appearance="{motion}")
+    assert "Movement:\n{appearance} {x}\n" in filled and filled.endswith("Appearance:\n{motion}")
+
+
+def test_frames_in_words() -> None:
+    assert frames_in_words(20, 4.0, "en") == "20 frames, 4 frames per second"
+    assert frames_in_words(1, 4.0, "en") == "1 frame"
+    assert "20" in frames_in_words(20, 2.5, "zh") and "2.5" in frames_in_words(20, 2.5, "zh")
+
+
+def test_an_edited_prompt_is_used_and_has_another_version(tmp_path: Path) -> None:
+    before = load_prompts("en")
+    shutil.copy(SHIPPED / "motion.en.txt", tmp_path)
+    assert load_prompts("en", [tmp_path, SHIPPED]).version == before.version
+    edited = tmp_path / "motion.en.txt"
+    edited.write_text(edited.read_text("utf-8") + "\nBe brief.", "utf-8")
+    after = load_prompts("en", [tmp_path, SHIPPED])
+    assert after.version != before.version and after.texts["motion"].endswith("Be brief.")
+    assert load_prompts("zh", [tmp_path, SHIPPED]).version == load_prompts("zh").version != before.version
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "told"),
+    [("motion", b"No place.", "no {frames}"), ("fusion", b"Only {motion}.", "no {appearance}"), ("appearance", b" \n", "is empty"),
+     ("appearance", b"\xff\xff", "cannot be read")],
+)  # fmt: skip
+def test_a_broken_prompt_is_named(tmp_path: Path, name: str, data: bytes, told: str) -> None:
+    (tmp_path / f"{name}.en.txt").write_bytes(data)
+    with pytest.raises(TextError, match=rf"{name}\.en\.txt .*{told}"):
+        load_prompts("en", [tmp_path])
+
+
+def test_the_budget_is_kept() -> None:
+    budget = Budget(2.0, 128)
+    assert budget.frames == 10
+    pictures = np.random.default_rng(0).integers(0, 255, (3, 90, 320, 3), np.uint8)
+    for data in encode(pictures, budget):
+        assert Image.open(io.BytesIO(data)).size == (128, 36)
+        assert Image.open(io.BytesIO(data)).format == "JPEG"
+    assert Image.open(io.BytesIO(encode(pictures[:, :40, :64], budget)[0])).size == (64, 40), "a small picture was made larger"
+    assert encode(pictures, budget) == encode(pictures, budget), "the same pictures must have the same fingerprint"
+
+
+def test_a_smooth_picture_keeps_its_colours() -> None:
+    ramp = np.zeros((1, 64, 64, 3), np.uint8)
+    ramp[..., 0], ramp[..., 1] = np.linspace(0, 255, 64), 128
+    back = np.asarray(Image.open(io.BytesIO(encode(ramp, Budget())[0])), np.float64)
+    assert np.abs(back - ramp[0]).mean() < 4
+
+
+@pytest.mark.parametrize(("fps", "side"), [(0.0, 512), (float("nan"), 512), (31.0, 512), (4.0, 10), (4.0, 5000)])
+def test_a_budget_that_is_none(fps: float, side: int) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        Budget(fps, side)
+
+
+# modes
+
+
+def never(*_: str) -> str:
+    raise AssertionError("something was asked that was not needed")
+
+
+def test_no_text_asks_nothing() -> None:
+    assert make_texts("none", Texts(), never, never, never) == Texts()
+
+
+def test_concatenated_needs_no_fusion() -> None:
+    assert make_texts("concatenated", Texts(), lambda: "It moves.", lambda: "A cat.", never) == Texts(
+        "A cat. It moves.", "It moves.", "A cat."
+    )
+    assert make_texts("concatenated", Texts(), lambda: "It moves.", lambda: "", never).fused == "It moves."
+
+
+def test_what_is_given_is_not_asked_for() -> None:
+    given = Texts(motion="It moves.", appearance="A cat.")
+    assert make_texts("fused", given, never, never, lambda m, a: f"{a}|{m}").fused == "A cat.|It moves."
+    assert (
+        make_texts("fused", Texts(motion="It moves."), never, lambda: "A dog.", lambda m, a: f"{a}|{m}").fused == "A dog.|It moves."
+    )
+    assert make_texts("fused", Texts("All."), never, never, never) == Texts("All.")
+
+
+def test_an_unknown_mode() -> None:
+    with pytest.raises(TextError, match="the mode is 'both', expected one of none, concatenated, fused"):
+        make_texts("both", Texts(), never, never, never)  # type: ignore[arg-type]
+
+
+def test_given_texts_are_looked_at_and_not_refused() -> None:
+    warnings = check_given(Texts(motion="She waves.", appearance="A cat."), "en")
+    assert len(warnings) == 1 and warnings[0].startswith("The motion text that was given does not keep to the form")
+    assert check_given(Texts(), "en") == []

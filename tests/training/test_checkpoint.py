@@ -1,0 +1,217 @@
+"""A run that stopped goes on as if it had not: bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+import training.checkpoint as checkpoint
+from training.checkpoint import TrainState, save_atomic, update_ema
+from training.optimizer import MuonAdamW, cosine_lr
+
+State = dict[str, torch.Tensor]
+
+
+@pytest.fixture(autouse=True)
+def own_random_state() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        yield
+
+
+@dataclass
+class Run:
+    """A small network of every kind of parameter, in training. It draws its batches from torch's own generator."""
+
+    module: torch.nn.Module
+    optimizer: MuonAdamW
+    ema: State
+    state: TrainState
+
+    @classmethod
+    def new(cls, seed: int) -> Run:
+        torch.manual_seed(seed)
+        module = torch.nn.Sequential(
+            torch.nn.Conv3d(2, 4, 3, padding=1), torch.nn.BatchNorm3d(4), torch.nn.Dropout(0.3),
+            torch.nn.Flatten(2), torch.nn.Linear(8, 6), torch.nn.GELU(), torch.nn.Linear(6, 3),
+        )  # fmt: skip
+        optimizer = MuonAdamW(module, 0.02, adamw_only=("6.",), weight_decay=0.01)
+        ema = {k: v.detach().clone() for k, v in module.state_dict().items() if v.is_floating_point()}
+        return cls(module, optimizer, ema, TrainState({"model": module}, optimizer.parts, {"model": ema}))
+
+    def train(self, first: int, last: int) -> list[float]:
+        losses = []
+        for step in range(first, last):
+            self.optimizer.set_lr(cosine_lr(step, 10, 0.02, warmup=3))
+            loss = self.module(torch.randn(4, 2, 2, 2, 2)).square().mean()
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            update_ema(self.ema, self.module, 0.9)
+            losses.append(float(loss.detach()))
+        return losses
+
+    def everything(self) -> State:
+        """Weights, buffers, averages and every tensor of the optimizers."""
+        found = {f"module/{k}": v for k, v in self.module.state_dict().items()}
+        found |= {f"ema/{k}": v for k, v in self.ema.items()}
+        for name, part in self.optimizer.parts.items():
+            for index, values in part.state_dict()["state"].items():
+                found |= {f"{name}/{index}/{k}": torch.as_tensor(v) for k, v in values.items()}
+        return found
+
+
+def assert_equal(one: State, other: State) -> None:
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        assert value.dtype == other[key].dtype, key
+        assert torch.equal(value, other[key]), key
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_going_on_equals_never_having_stopped(tmp_path: Path, stop: int) -> None:
+    whole = Run.new(0)
+    losses = whole.train(0, 6)
+
+    before = Run.new(0)
+    first = before.train(0, stop)
+    before.state.save(tmp_path / "state.safetensors", stop, note="x")
+    torch.manual_seed(99)  # another process starts elsewhere
+    after = Run.new(123)
+    after.train(0, 2)  # what a new object holds must not matter
+    header = after.state.load(tmp_path / "state.safetensors")
+    assert (header["step"], header["extra"]) == (stop, {"note": "x"})
+    assert first + after.train(header["step"], 6) == losses
+    assert_equal(after.everything(), whole.everything())
+
+
+def test_everything_is_restored_before_the_next_step(tmp_path: Path) -> None:
+    run = Run.new(0)
+    run.train(0, 3)
+    held = {k: v.clone() for k, v in run.everything().items()}
+    assert any(k.startswith("muon/") and k.endswith("momentum_buffer") for k in held)
+    assert {k.rsplit("/")[-1] for k in held if k.startswith("adamw/")} == {"step", "exp_avg", "exp_avg_sq"}
+    run.state.save(tmp_path / "s", 3)
+    other = Run.new(1)
+    other.state.load(tmp_path / "s")
+    assert_equal(other.everything(), held)
+    assert_equal(run.everything(), held)
+    for name, part in run.optimizer.parts.items():
+        for group, twin in zip(part.param_groups, other.optimizer.parts[name].param_groups, strict=True):
+            settings = {k: list(v) if isinstance(v, tuple) else v for k, v in group.items() if k != "params"}
+            assert settings == {k: list(v) if isinstance(v, tuple) else v for k, v in twin.items() if k != "params"}
+
+
+def test_the_random_state_is_restored(tmp_path: Path) -> None:
+    run = Run.new(0)
+    run.state.save(tmp_path / "s", 0)
+    expected = torch.rand(5)
+    torch.manual_seed(5)
+    run.state.load(tmp_path / "s")
+    assert torch.equal(torch.rand(5), expected)
+
+
+def test_weights_are_restored_in_place(tmp_path: Path) -> None:
+    """Muon works on views of the weights: they must be views of the same memory afterwards."""
+    run = Run.new(0)
+    run.train(0, 1)
+    run.state.save(tmp_path / "s", 1)
+    pointers = [p.data_ptr() for p in run.module.parameters()], {k: v.data_ptr() for k, v in run.ema.items()}
+    run.state.load(tmp_path / "s")
+    assert ([p.data_ptr() for p in run.module.parameters()], {k: v.data_ptr() for k, v in run.ema.items()}) == pointers
+    matrices = [p for group in run.optimizer.parts["muon"].param_groups for p in group["params"]]
+    assert [m.data_ptr() for m in matrices] == [run.module[0].weight.data_ptr(), run.module[4].weight.data_ptr()]
+
+
+def test_a_state_of_another_network_is_refused(tmp_path: Path) -> None:
+    Run.new(0).state.save(tmp_path / "s", 1)
+    other = torch.nn.Linear(3, 3)
+    with pytest.raises(RuntimeError, match="Missing key"):
+        TrainState({"model": other}, {}).load(tmp_path / "s")
+
+
+def test_nothing_but_tensors_and_text_is_written(tmp_path: Path) -> None:
+    run = Run.new(0)
+    run.train(0, 1)
+    run.state.save(tmp_path / "s", 1)
+    with safe_open(tmp_path / "s", "pt") as file:
+        assert set(file.metadata()) == {"state"}
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.9, 1.0])
+def test_averages(decay: float) -> None:
+    module = torch.nn.BatchNorm1d(3)
+    averaged = {"weight": torch.tensor([4.0, 5.0, 6.0]), "running_mean": torch.zeros(3)}
+    kept = averaged["weight"].clone()
+    with torch.no_grad():
+        module.weight.copy_(torch.tensor([1.0, 2.0, 3.0]))
+        module.running_mean.fill_(8.0)
+    update_ema(averaged, module, decay)
+    torch.testing.assert_close(averaged["weight"], decay * kept + (1 - decay) * torch.tensor([1.0, 2.0, 3.0]))
+    torch.testing.assert_close(averaged["running_mean"], torch.full((3,), 8 * (1 - decay)))
+    assert set(averaged) == {"weight", "running_mean"}
+
+
+def test_files_are_written_with_their_metadata(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "a.safetensors"
+    tensors = {"a": torch.arange(6.0).view(2, 3).T, "b": torch.ones(3, dtype=torch.float16, requires_grad=True)}
+    save_atomic(tensors, path, {"k": "v"})
+    found = load_file(path)
+    assert_equal(found, {k: v.detach() for k, v in tensors.items()})
+    with safe_open(path, "pt") as file:
+        assert file.metadata() == {"k": "v"}
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert [p.name for p in path.parent.iterdir()] == ["a.safetensors"]
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt(), MemoryError()])
+@pytest.mark.parametrize("moment", ["write", "replace"])
+@pytest.mark.parametrize("existing", [True, False])
+def test_a_crash_leaves_the_old_file_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, moment: str, existing: bool
+) -> None:
+    path = tmp_path / "a.safetensors"
+    if existing:
+        save_atomic({"x": torch.zeros(3)}, path)
+
+    def half_written(tensors: State, file: str, metadata: dict[str, str] | None) -> None:
+        Path(file).write_bytes(b"half")
+        raise error
+
+    def refused(source: str, target: Path) -> None:
+        raise error
+
+    if moment == "write":
+        monkeypatch.setattr(checkpoint, "save_file", half_written)
+    else:
+        monkeypatch.setattr(checkpoint.os, "replace", refused)
+    with pytest.raises(type(error)):
+        save_atomic({"x": torch.ones(3)}, path)
+    monkeypatch.undo()
+    assert [p.name for p in tmp_path.iterdir()] == (["a.safetensors"] if existing else [])
+    if existing:
+        assert torch.equal(load_file(path)["x"], torch.zeros(3))
+    save_atomic({"x": torch.ones(3)}, path)
+    assert torch.equal(load_file(path)["x"], torch.ones(3))
+
+
+def test_the_file_appears_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the new one is written, a reader finds the old one."""
+    path = tmp_path / "a.safetensors"
+    save_atomic({"x": torch.zeros(3)}, path)
+    seen = []
+    write = checkpoint.save_file
+
+    def watched(tensors: State, file: str, metadata: dict[str, str] | None) -> None:
+        write(tensors, file, metadata)
+        seen.append(load_file(path)["x"])
+
+    monkeypatch.setattr(checkpoint, "save_file", watched)
+    save_atomic({"x": torch.ones(3)}, path)
+    assert torch.equal(seen[0], torch.zeros(3))
+    assert torch.equal(load_file(path)["x"], torch.ones(3))

@@ -1,0 +1,109 @@
+"""Muon for matrices, AdamW for the rest: who gets what, and schedules at the points that are known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from training.optimizer import MuonAdamW, cosine_lr, trapezoid_lr
+
+
+def network() -> torch.nn.Sequential:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        torch.nn.Conv3d(3, 6, 3, padding=1), torch.nn.GroupNorm(2, 6), torch.nn.Flatten(2), torch.nn.Linear(8, 5)
+    )
+
+
+def count(part: torch.optim.Optimizer) -> list[torch.Size]:
+    return [p.shape for group in part.param_groups for p in group["params"]]
+
+
+def test_every_parameter_has_one_optimizer() -> None:
+    parts = MuonAdamW(network(), 0.01).parts
+    assert count(parts["muon"]) == [(6, 81), (5, 8)]
+    assert count(parts["adamw"]) == [(6,), (6,), (6,), (5,)]
+
+
+def test_named_matrices_go_to_adamw() -> None:
+    parts = MuonAdamW(network(), 0.01, adamw_only=("3.",)).parts
+    assert count(parts["muon"]) == [(6, 81)]
+    assert (5, 8) in count(parts["adamw"])
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    module = network()
+    module[0].requires_grad_(False)
+    parts = MuonAdamW(module, 0.01).parts
+    assert count(parts["muon"]) == [(5, 8)]
+    assert len(count(parts["adamw"])) == 3
+
+
+def test_a_step_moves_every_parameter_of_the_module() -> None:
+    module = network()
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    optimizer = MuonAdamW(module, 0.01)
+    module(torch.randn(2, 3, 2, 2, 2)).square().sum().backward()
+    optimizer.step()
+    assert [k for k, v in module.state_dict().items() if torch.equal(v, before[k])] == []
+
+
+def test_a_matrix_without_a_gradient_stays() -> None:
+    module = network()
+    optimizer = MuonAdamW(module, 0.01, weight_decay=0.1)
+    module(torch.randn(2, 3, 2, 2, 2)).square().sum().backward()
+    module[3].weight.grad = None
+    before = module[3].weight.detach().clone()
+    optimizer.step()
+    assert torch.equal(module[3].weight, before)
+
+
+def test_gradients_are_cleared() -> None:
+    module = network()
+    optimizer = MuonAdamW(module, 0.01)
+    module(torch.randn(2, 3, 2, 2, 2)).square().sum().backward()
+    optimizer.zero_grad()
+    assert all(p.grad is None for p in module.parameters())
+
+
+def test_adamw_gets_half_the_rate() -> None:
+    optimizer = MuonAdamW(network(), 0.01)
+    for rate in (0.01, 0.3):
+        optimizer.set_lr(rate)
+        rates = {name: part.param_groups[0]["lr"] for name, part in optimizer.parts.items()}
+        assert rates == {"muon": rate, "adamw": rate / 2}
+
+
+def test_it_learns_a_linear_map() -> None:
+    torch.manual_seed(0)
+    truth, module = torch.randn(6, 10), torch.nn.Linear(10, 6)
+    optimizer = MuonAdamW(module, 0.05)
+    losses = []
+    for step in range(60):
+        optimizer.set_lr(cosine_lr(step, 60, 0.4, warmup=5, floor=0.0))
+        x = torch.randn(32, 10)
+        loss = (module(x) - x @ truth.T).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.1 * losses[0]
+
+
+@pytest.mark.parametrize("steps", [200, 4000])
+@pytest.mark.parametrize("peak", [1e-3, 2.0])
+def test_cosine(steps: int, peak: float) -> None:
+    assert cosine_lr(0, steps, peak) == pytest.approx(peak / 50, rel=1e-3)
+    assert cosine_lr(steps // 2, steps, peak, floor=0.2) == pytest.approx(peak * 0.6)
+    assert cosine_lr(steps, steps, peak, floor=0.03) == pytest.approx(0.03 * peak)
+    assert cosine_lr(2 * steps, steps, peak) == cosine_lr(steps, steps, peak)
+
+
+@pytest.mark.parametrize("steps", [400, 4000])
+@pytest.mark.parametrize("cooldown", [0.25, 0.5])
+def test_trapezoid(steps: int, cooldown: float) -> None:
+    assert trapezoid_lr(0, steps, 1.0, cooldown=cooldown) == pytest.approx(1 / 50)
+    flat = [trapezoid_lr(step, steps, 1.0, cooldown=cooldown) for step in range(50, int(steps * (1 - cooldown)) + 1)]
+    assert flat == [1.0] * len(flat)
+    assert trapezoid_lr(steps - int(steps * cooldown / 2), steps, 1.0, cooldown=cooldown) == pytest.approx(0.5)
+    assert trapezoid_lr(steps, steps, 1.0, cooldown=cooldown) == 0

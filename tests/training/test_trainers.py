@@ -1,0 +1,124 @@
+"""The training commands themselves, on a tiny network: a run that is stopped and resumed ends where an unbroken one does."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import WanTransformer3DModel
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from dreamactor_core.contract import Contract
+from training.checkpoint import save_atomic
+from training.marionette import backbone, cache, train_base, train_lora
+
+TINY = backbone.MODEL_CONFIG | {"attention_head_dim": 16, "num_attention_heads": 2, "ffn_dim": 48, "freq_dim": 16, "num_layers": 2}
+FRAMES, ROWS, COLUMNS = 3, 4, 4
+COUNT = 16
+
+
+@pytest.fixture
+def caches(tmp_path: Path) -> Path:
+    """Random latents where the cache would be."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (16, FRAMES, ROWS, COLUMNS)
+    for split in ("train", "validation"):
+        panels = {k: torch.randn(COUNT, cache.GROUP, *shape, generator=generator).half() for k in ("video", "first_frame")}
+        composites = {
+            "condition": torch.randn(COUNT, 16, FRAMES, ROWS, 2 * COLUMNS, generator=generator).half(),
+            "target": torch.randn(COUNT, *shape, generator=generator).half(),
+        }
+        for kind, tensors, texts in (("panels", panels, ["a bird flies"] * cache.GROUP), ("pose", composites, ["a human waves"])):
+            metadata = {"text": json.dumps([texts] * COUNT), "kind": kind, "split": split, **cache._provenance()}
+            save_atomic(tensors, tmp_path / "cache" / f"{kind}_{split}" / "00000.safetensors", metadata)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The trainers make and read a tiny network, and what they export goes to this folder."""
+    torch.manual_seed(0)
+    model, models = tmp_path / backbone.MODEL_FILE.name, tmp_path / "models"
+    network = WanTransformer3DModel(**TINY)
+    monkeypatch.setattr(backbone, "MODEL_CONFIG", TINY)
+    monkeypatch.setattr(train_base, "MODEL_CONFIG", TINY)
+    monkeypatch.setattr(train_base, "MODEL_FILE", models / "base.safetensors")
+    monkeypatch.setattr(train_lora, "LORA_FOLDER", models)
+    monkeypatch.setattr(train_lora, "MODEL_FILE", model)
+    backbone.save_model(network.state_dict(), model)
+    start = {key: value.clone() for key, value in network.state_dict().items()}
+
+    def load() -> torch.nn.Module:
+        made = WanTransformer3DModel(**TINY)
+        made.load_state_dict(start)
+        return made
+
+    monkeypatch.setattr(train_base, "load_model", load)
+    monkeypatch.setattr(train_lora, "load_model", load)
+    for trainer in (train_base, train_lora):  # pictures are for people, and slow
+        monkeypatch.setattr(trainer, "sample_sheet", lambda *_: None)
+    return models
+
+
+def run(trainer, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
+    trainer.main()
+
+
+@pytest.mark.parametrize(("trainer", "kind"), [(train_base, []), (train_lora, ["pose"])], ids=["base", "pose LoRA"])
+def test_a_resumed_run_ends_where_an_unbroken_one_does(
+    trainer, kind: list[str], caches: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "marionette_pose.safetensors" if kind else "base.safetensors"
+    options = [*kind, "--cache", caches, "--batch", 4, "--every", 2]
+    if kind:
+        options += ["--rank", 4]
+    run(trainer, monkeypatch, *options, "--steps", 4, "--out", tmp_path / "whole")
+
+    class Stopped(Exception):
+        pass
+
+    # the schedule depends on the number of steps: so the same run is stopped from outside, after its first checkpoint
+    validate = trainer.validate
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    monkeypatch.setattr(trainer, "validate", stop)
+    with pytest.raises(Stopped):
+        run(trainer, monkeypatch, *options, "--steps", 4, "--out", tmp_path / "parts")
+    monkeypatch.setattr(trainer, "validate", validate)
+    run(trainer, monkeypatch, *options, "--steps", 4, "--out", tmp_path / "parts")
+
+    whole, parts = (load_file(tmp_path / run_ / name) for run_ in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+    assert not tiny.exists(), "only --export touches the shipped weights"
+    lines = [json.loads(line) for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "validation_loss" in line] == [4]
+    run(trainer, monkeypatch, *options, "--steps", 4, "--out", tmp_path / "parts", "--export")
+    assert load_file(tiny / name).keys() == whole.keys()
+
+
+def test_a_lora_s_parent_is_named(caches: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["pose", "--cache", caches, "--batch", 4, "--every", 1, "--rank", 4, "--steps", 1]
+    run(train_lora, monkeypatch, *options, "--out", tmp_path / "first")
+    parent = tmp_path / "first" / "marionette_pose.safetensors"
+    run(train_lora, monkeypatch, *options, "--out", tmp_path / "second", "--init-lora", parent)
+    with safe_open(tmp_path / "second" / "marionette_pose.safetensors", "pt") as file:
+        contract = Contract.from_metadata(file.metadata())
+    assert contract.parent_sha256 == train_lora.sha256(parent)
+    assert contract.backbone_sha256 == train_lora.sha256(tmp_path / backbone.MODEL_FILE.name)
+
+
+def test_a_cache_of_another_vae_is_refused(caches: Path) -> None:
+    shard = caches / "pose_train" / "00000.safetensors"
+    metadata = {"text": json.dumps([["x"]] * COUNT), **cache._provenance(), "vae_sha256": "0"}
+    save_file(load_file(shard), shard, metadata)
+    for use in (lambda: cache.load(caches, "pose", "train"), lambda: cache.build("pose", caches, 1, "train")):
+        with pytest.raises(ValueError, match=r"vae_sha256 is 0, expected .* delete .*pose_train and make it again"):
+            use()

@@ -1,0 +1,1 @@
+"""Training code for DreamActor-M2 LoRAs. Never imported by the nodes."""

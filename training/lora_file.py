@@ -1,0 +1,64 @@
+"""LoRA files: from a peft-adapted diffusers model to the native file that the nodes load, and back for a warm start."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from peft import LoraConfig
+from safetensors.torch import load_file
+
+from dreamactor_core.contract import Contract
+from training.checkpoint import save_atomic
+
+FEED_FORWARD = {
+    "wan": r"blocks\.\d+\.ffn\.net\.(0\.proj|2)",
+    # anchored: the token refiner and the text branch have feed-forward layers too
+    "hunyuan-video-1.5": r"transformer_blocks\.\d+\.ff\.net\.(0\.proj|2)",
+}
+"""diffusers names of the video branch's feed-forward layers, the only ones that the method trains."""
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def add_lora(model, rank: int, family: str = "wan") -> None:
+    """Freeze a diffusers transformer and give its feed-forward layers a LoRA of scale 1."""
+    model.requires_grad_(False)
+    model.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=FEED_FORWARD[family], init_lora_weights=True))
+
+
+def lora_state(model) -> dict[str, torch.Tensor]:
+    """The adapter's tensors under diffusers module names: `<module>.lora_A.weight`, `<module>.lora_B.weight`."""
+    return {
+        name.replace(".default.", "."): parameter
+        for name, parameter in model.named_parameters()
+        if ".lora_A." in name or ".lora_B." in name
+    }
+
+
+def save_lora(
+    state: dict[str, torch.Tensor],
+    path: Path,
+    contract: Contract,
+    rename: Callable[[str], str],
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write the native file: `diffusion_model.<module>.lora_A.weight`, `.lora_B.weight`, `.alpha` and the contract."""
+    tensors = {f"diffusion_model.{rename(key)}": value.to(dtype) for key, value in state.items()}
+    for key in [k for k in tensors if k.endswith(".lora_A.weight")]:
+        tensors[key.replace("lora_A.weight", "alpha")] = torch.tensor(float(tensors[key].shape[0]))
+    save_atomic(tensors, path, contract.to_metadata())
+
+
+def load_lora(model, path: Path, rename: Callable[[str], str]) -> None:
+    """Fill an adapter from a native file (warm start). Raises KeyError when a layer is missing."""
+    found = load_file(path)
+    with torch.no_grad():
+        for key, parameter in lora_state(model).items():
+            parameter.copy_(found[f"diffusion_model.{rename(key)}"])

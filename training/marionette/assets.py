@@ -1,0 +1,65 @@
+"""Make the pictures and clips of the demo: characters and motions of the test split, four times the training size.
+
+    python -m training.marionette.assets --poses POSES.json --first 24
+
+`--poses` is a file of a real person's keypoints; from `--first` on, its body joints become assets/drive_person.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from dreamactor_core.poses import from_pose_keypoint, to_pose_keypoint
+from training.marionette.backbone import ROOT
+from training.marionette.world import FPS, HEIGHT, LEAD_IN, WIDTH, rng_for, sample_scene
+
+ASSETS = ROOT / "assets"
+SCALE = 4
+
+
+def write_video(path: Path, frames: np.ndarray, fps: int) -> None:
+    """RGB uint8 (T, H, W, 3) to an H.264 file of near-lossless quality."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt, stream.options = "yuv420p", {"crf": "8"}
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--poses", type=Path)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--count", type=int, default=25)
+    parser.add_argument("--seeds", type=int, nargs=2, default=(1, 2), help="test scenes: of the human, and of the cartoon")
+    args = parser.parse_args()
+    size = HEIGHT * SCALE, WIDTH * SCALE
+    human = sample_scene(rng_for("test", 9, args.seeds[0]), "human")
+    cv2.imwrite(str(ASSETS / "reference_human.png"), human.draw(*size)[0][0][..., ::-1])
+    rng = rng_for("test", 9, args.seeds[1])
+    cartoon = sample_scene(rng, "cartoon")
+    truth = cartoon.draw(*size)[0]
+    cv2.imwrite(str(ASSETS / "reference_cartoon.png"), truth[0][..., ::-1])
+    write_video(ASSETS / "drive_video_truth.mp4", truth[LEAD_IN:], FPS)
+    write_video(ASSETS / "drive_video.mp4", cartoon.with_character(rng, "human").draw(*size)[0][LEAD_IN:], FPS)
+    if args.poses:
+        data = json.loads(args.poses.read_text())
+        poses = from_pose_keypoint(data["frames"])[args.first : args.first + args.count]
+        frames = to_pose_keypoint(poses.without("face", "left_hand", "right_hand"))
+        for frame in frames:
+            for person in frame["people"]:
+                person["pose_keypoints_2d"] = [round(value, 2) for value in person["pose_keypoints_2d"]]
+        written = {"frames": frames, "frame_ms": data["frame_ms"]}
+        (ASSETS / "drive_person.json").write_text(json.dumps(written) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""Draw the world and encode it once; training reads latents.
+
+    python -m training.marionette.cache panels --out runs/cache --count 3000
+    python -m training.marionette.cache pose --out runs/cache --count 1500
+    python -m training.marionette.cache rgb --out runs/cache --count 1500
+
+`panels` serve the base: three characters of a family do one motion, each in a panel of its own. `pose` and `rgb` hold
+composites of the method, made by the functions that the nodes use. Shards are written whole or not at all; a second
+call goes on after the last one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+
+from dreamactor_core.augment import scale_bones
+from dreamactor_core.clips import ClipSpec
+from dreamactor_core.conditions import build_condition
+from dreamactor_core.layout import BLANK, SpatialLayout
+from dreamactor_core.poses import from_body_joints
+from dreamactor_core.skeleton import draw_skeleton
+from training.checkpoint import save_atomic
+from training.lora_file import sha256
+from training.marionette.backbone import VAE_FILE, encode, load_vae, normalise
+from training.marionette.world import FPS, FRAMES, HEIGHT, LEAD_IN, WIDTH, Scene, Split, rng_for, sample_scene
+
+SHARD = 48
+GROUP = 3
+_SETTLED = 13
+SPEC = ClipSpec(FRAMES, LEAD_IN, FPS)
+
+_BIPEDS, _ALL = ("human", "cartoon"), ("human", "cartoon", "quadruped", "bird")
+
+
+def to_pixels(frames: np.ndarray) -> torch.Tensor:
+    """RGB uint8 (T, H, W, 3) to (1, 3, T, H, W) in [-1, 1]."""
+    return torch.from_numpy(frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+
+
+def skeleton_of(scene: Scene, rng: np.random.Generator | None) -> np.ndarray:
+    """Skeleton video of a scene; with `rng`, on the paper's share of clips with random bone lengths."""
+    poses = from_body_joints(scene.keypoints(), HEIGHT, WIDTH)
+    if rng is not None:
+        poses = scale_bones(poses, rng)
+    return draw_skeleton(poses, HEIGHT, WIDTH)
+
+
+def draw_pair(kind: str, split: Split, index: int) -> tuple[torch.Tensor, torch.Tensor, str]:
+    """Target and driver of one training sample of the method, (1, 3, T, H, W) each, and its caption.
+
+    `pose`: a human or cartoon and its own skeleton. `rgb`: one character, and another of its family doing the same.
+    """
+    rng = rng_for(split, 2 if kind == "pose" else 3, index)
+    if kind == "pose":
+        scene = sample_scene(rng, str(rng.choice(_BIPEDS)))
+        return to_pixels(scene.draw()[0]), to_pixels(skeleton_of(scene, rng)), scene.describe()
+    plan = str(rng.choice(_ALL, p=[0.25, 0.25, 0.25, 0.25]))
+    scene = sample_scene(rng, plan)
+    driver = scene.with_character(rng, "human" if plan in _BIPEDS else plan)
+    return to_pixels(scene.draw()[0]), to_pixels(driver.draw()[0]), scene.describe()
+
+
+def _encode_panels(vae, split: Split, index: int) -> dict[str, torch.Tensor]:
+    rng = rng_for(split, 0, index)
+    scene = sample_scene(rng, str(rng.choice(_ALL, p=[0.3, 0.3, 0.2, 0.2])))
+    plan = scene.character.plan
+    scenes = [scene] + [scene.with_character(rng, str(rng.choice(_BIPEDS)) if plan in _BIPEDS else plan) for _ in range(GROUP - 1)]
+    clips = torch.cat([to_pixels(s.draw()[0]) for s in scenes])
+    # a first frame and blank ones: after a few latents nothing changes any more, so the last of them stands for the rest
+    blank = torch.full_like(clips[:, :, :_SETTLED], BLANK)
+    blank[:, :, 0] = clips[:, :, 0]
+    video, first = (normalise(vae, encode(vae, x).float()) for x in (clips, blank))
+    rest = first[:, :, -1:].expand(-1, -1, video.shape[2] - first.shape[2], -1, -1)
+    return {"video": video, "first_frame": torch.cat([first, rest], 2), "text": [s.describe() for s in scenes]}
+
+
+def _encode_composite(vae, kind: str, split: Split, index: int) -> dict[str, torch.Tensor]:
+    target, driver, text = draw_pair(kind, split, index)
+    driven = driver[:, :, SPEC.lead_in :]
+    layout = SpatialLayout()
+
+    def encode_float(pixels: torch.Tensor) -> torch.Tensor:
+        return encode(vae, pixels).float()
+
+    condition = build_condition(layout, target[:, :, 0], driven, SPEC, encode_float)
+    # what is to be generated: the whole composite with the true animation in its left half, encoded as one video
+    motion = condition.composite[..., WIDTH:]
+    truth = layout.crop(encode_float(layout.join(target, motion)))
+    return {"condition": normalise(vae, condition.latents)[0], "target": normalise(vae, truth)[0], "text": [text]}
+
+
+def _provenance() -> dict[str, str]:
+    """What shards must agree on with whoever reads them."""
+    return {"vae_sha256": sha256(VAE_FILE), "clip": f"{WIDTH}x{HEIGHT}, {FRAMES} frames at {FPS} fps, lead-in {LEAD_IN}"}
+
+
+def _check(path: Path) -> None:
+    """Raises ValueError for a shard of another VAE or of clips of another kind."""
+    with safe_open(path, "pt") as file:
+        found = file.metadata() or {}
+    for key, expected in _provenance().items():
+        if found.get(key) != expected:
+            raise ValueError(
+                f"{path}: {key} is {found.get(key, 'not stated')}, expected {expected}; it was made with other weights or another "
+                f"version of this code: delete {path.parent} and make it again"
+            )
+
+
+def build(kind: str, out: Path, count: int, split: Split) -> None:
+    """Write shards until there are `count` samples (for panels: groups)."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    vae = load_vae().to(device)
+    folder = out / f"{kind}_{split}"
+    started = time.time()
+    shards = -(-count // SHARD)
+    for shard in range(shards):
+        path = folder / f"{shard:05d}.safetensors"
+        if path.exists():
+            _check(path)
+            continue
+        samples = []
+        for index in range(shard * SHARD, (shard + 1) * SHARD):
+            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+                one = _encode_panels(vae, split, index) if kind == "panels" else _encode_composite(vae, kind, split, index)
+            samples.append(one)
+        tensors = {k: torch.stack([s[k] for s in samples]).half() for k in samples[0] if k != "text"}
+        texts = json.dumps([s["text"] for s in samples])
+        save_atomic(tensors, path, {"text": texts, "kind": kind, "split": split, **_provenance()})
+        print(f"{kind} {split}: shard {shard + 1}/{shards}, {time.time() - started:.0f} s", flush=True)
+
+
+def load(out: Path, kind: str, split: Split) -> tuple[dict[str, torch.Tensor], list[list[str]]]:
+    """All shards of a kind. Raises FileNotFoundError with the command that makes them, ValueError for stale ones."""
+    paths = sorted((out / f"{kind}_{split}").glob("*.safetensors"))
+    if not paths:
+        raise FileNotFoundError(
+            f"no {kind} {split} shards in {out}; run python -m training.marionette.cache {kind} --out {out} --split {split}"
+        )
+    tensors: dict[str, list[torch.Tensor]] = {}
+    texts: list[list[str]] = []
+    for path in paths:
+        _check(path)
+        with safe_open(path, "pt") as file:
+            texts += json.loads(file.metadata()["text"])
+            for key in file.keys():  # noqa: SIM118 - not a dict
+                tensors.setdefault(key, []).append(file.get_tensor(key))
+    return {key: torch.cat(values) for key, values in tensors.items()}, texts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("kind", choices=["panels", "pose", "rgb"])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=960)
+    parser.add_argument("--split", choices=["train", "validation"], default="train")
+    args = parser.parse_args()
+    build(args.kind, args.out, args.count, args.split)
+
+
+if __name__ == "__main__":
+    main()
