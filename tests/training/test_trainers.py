@@ -25,14 +25,15 @@ COUNT = 16
 def caches(tmp_path: Path) -> Path:
     """Random latents where the cache would be."""
     generator = torch.Generator().manual_seed(0)
-    shape = (16, FRAMES, ROWS, COLUMNS)
+    shape, panels_in_group = (16, FRAMES, ROWS, COLUMNS), cache.CHARACTERS + 1
     for split in ("train", "validation"):
-        panels = {k: torch.randn(COUNT, cache.GROUP, *shape, generator=generator).half() for k in ("video", "first_frame")}
+        panels = {k: torch.randn(COUNT, panels_in_group, *shape, generator=generator).half() for k in ("video", "first_frame")}
         composites = {
             "condition": torch.randn(COUNT, 16, FRAMES, ROWS, 2 * COLUMNS, generator=generator).half(),
             "target": torch.randn(COUNT, *shape, generator=generator).half(),
         }
-        for kind, tensors, texts in (("panels", panels, ["a bird flies"] * cache.GROUP), ("pose", composites, ["a human waves"])):
+        kinds = (("panels", panels, ["a bird flies"] * panels_in_group), ("pose", composites, ["a human waves"]))
+        for kind, tensors, texts in kinds:
             metadata = {"text": json.dumps([texts] * COUNT), "kind": kind, "split": split, **cache._provenance()}
             save_atomic(tensors, tmp_path / "cache" / f"{kind}_{split}" / "00000.safetensors", metadata)
     return tmp_path / "cache"

@@ -64,6 +64,11 @@ def load_vae(path: Path = VAE_FILE) -> AutoencoderKLWan:
     """The VAE as a diffusers module in float32, frozen."""
     vae = AutoencoderKLWan(**VAE_CONFIG)
     vae.load_state_dict({k: v.float() for k, v in convert_wan_vae_to_diffusers(load_file(path)).items()})
+    for module in vae.modules():  # this order of the weights alone makes half-precision encoding on the CPU twice as fast
+        if isinstance(module, torch.nn.Conv3d):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)
+        elif isinstance(module, torch.nn.Conv2d):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
     return vae.eval().requires_grad_(False)
 
 

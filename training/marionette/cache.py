@@ -4,9 +4,9 @@
     python -m training.marionette.cache pose --out runs/cache --count 1500
     python -m training.marionette.cache rgb --out runs/cache --count 1500
 
-`panels` serve the base: three characters of a family do one motion, each in a panel of its own. `pose` and `rgb` hold
-composites of the method, made by the functions that the nodes use. Shards are written whole or not at all; a second
-call goes on after the last one.
+`panels` serve the base: two characters of a family do one motion, each in a panel of its own, and a third panel holds a
+filtered copy of the first. `pose` and `rgb` hold composites of the method, made by the functions that the nodes use.
+Shards are written whole or not at all; a second call goes on after the last one.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ from dreamactor_core.skeleton import draw_skeleton
 from training.checkpoint import save_atomic
 from training.lora_file import sha256
 from training.marionette.backbone import VAE_FILE, encode, load_vae, normalise
+from training.marionette.filters import filtered
 from training.marionette.world import FPS, FRAMES, HEIGHT, LEAD_IN, WIDTH, Scene, Split, rng_for, sample_scene
 
 SHARD = 48
-GROUP = 3
+CHARACTERS, COPY = 2, 2
+"""Panels of a group: that many with characters, then the filtered copy of the first."""
 _SETTLED = 13
 SPEC = ClipSpec(FRAMES, LEAD_IN, FPS)
 
@@ -71,14 +73,17 @@ def _encode_panels(vae, split: Split, index: int) -> dict[str, torch.Tensor]:
     rng = rng_for(split, 0, index)
     scene = sample_scene(rng, str(rng.choice(_ALL, p=[0.3, 0.3, 0.2, 0.2])))
     plan = scene.character.plan
-    scenes = [scene] + [scene.with_character(rng, str(rng.choice(_BIPEDS)) if plan in _BIPEDS else plan) for _ in range(GROUP - 1)]
-    clips = torch.cat([to_pixels(s.draw()[0]) for s in scenes])
+    other = scene.with_character(rng, str(rng.choice(_BIPEDS)) if plan in _BIPEDS else plan)
+    frames = [scene.draw()[0], other.draw()[0]]
+    copy, name = filtered(frames[0], rng)
+    clips = torch.cat([to_pixels(clip) for clip in (*frames, copy)])
     # a first frame and blank ones: after a few latents nothing changes any more, so the last of them stands for the rest
     blank = torch.full_like(clips[:, :, :_SETTLED], BLANK)
     blank[:, :, 0] = clips[:, :, 0]
     video, first = (normalise(vae, encode(vae, x).float()) for x in (clips, blank))
+    texts = [scene.describe(), other.describe(), f"{name} of {scene.describe()}"]
     rest = first[:, :, -1:].expand(-1, -1, video.shape[2] - first.shape[2], -1, -1)
-    return {"video": video, "first_frame": torch.cat([first, rest], 2), "text": [s.describe() for s in scenes]}
+    return {"video": video, "first_frame": torch.cat([first, rest], 2), "text": texts}
 
 
 def _encode_composite(vae, kind: str, split: Split, index: int) -> dict[str, torch.Tensor]:

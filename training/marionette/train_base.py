@@ -4,8 +4,9 @@
 
 It never sees the method's task, a driver known in every frame: each panel has frames to invent, as inpainting backbones
 are trained. In a split screen each panel has its own random known frames, often few in one and up to nine in ten in the
-other, and most of them show one clip twice or one motion on two characters: attention across panels has a reason to
-exist. Without such pairs a base of this size does not look into the other panel at all.
+other, and most of them show a clip and its filtered copy or one motion on two characters: attention across panels has a
+reason to exist, and to go by place and time. Without such pairs a base of this size does not look into the other panel at
+all, and with exact copies it looks for the same colours only, which a skeleton does not have.
 """
 
 from __future__ import annotations
@@ -78,33 +79,31 @@ class Panels:
         return known
 
     def draw(self, rng: np.random.Generator, count: int, split_screen: bool, first_only: bool = False) -> Batch:
-        """A batch of single panels, or of split screens.
-
-        Four in ten split screens show one clip twice, four in ten one motion on two characters, the others two motions.
+        """A batch of single panels, or of split screens: of a clip and its filtered copy (five in ten), of one motion on two
+        characters (three in ten), of two motions.
         """
         samples, texts = [], []
         for _ in range(count):
-            group = int(rng.integers(len(self.video)))
-            a, b = (int(i) for i in rng.permutation(cache.GROUP)[:2])
-            rates = _rates(rng)
-            panels = [(group, a)]
+            group, another = (int(i) for i in rng.choice(len(self.video), 2, replace=False))
+            a, b = (int(i) for i in rng.permutation(cache.CHARACTERS))
+            panels = [(group, int(rng.integers(cache.CHARACTERS + 1)))]
             if split_screen:
                 kind = rng.random()
-                panels.append((group, a) if kind < 0.4 else (group, b) if kind < 0.8 else (int(rng.integers(len(self.video))), b))
-            known = [self._known(rng, 0.0 if first_only else rate) for rate in rates]
+                panels = [(group, 0), (group, cache.COPY)] if kind < 0.5 else [(group, a), (group if kind < 0.8 else another, b)]
+                panels = [panels[int(i)] for i in rng.permutation(2)]
+            known = [self._known(rng, 0.0 if first_only else rate) for rate in _rates(rng)]
             samples.append([self.panel(*panel, mask) for panel, mask in zip(panels, known, strict=False)])
             text = " and ".join(self.texts[g][member] for g, member in panels)
             texts.append("" if rng.random() < 0.1 else text)
         return self._batch(samples, texts)
 
-    def pairs(self, count: int, other: bool) -> Batch:
-        """Split screens of one motion on two characters, the right panel known; with `other`, its motion is another."""
+    def pairs(self, count: int, member: int, shift: int) -> Batch:
+        """Split screens of a character beside a known panel: `member` of its own group, or of the group `shift` further on."""
         samples, texts = [], []
         for group in range(count):
             left = torch.arange(self.video.shape[3]) == 0
             right = torch.ones_like(left)
-            partner = (group + 1) % count if other else group
-            samples.append([self.panel(group, 0, left), self.panel(partner, 1, right)])
+            samples.append([self.panel(group, 0, left), self.panel((group + shift) % count, member, right)])
             texts.append(self.texts[group][0])
         return self._batch(samples, texts)
 
@@ -136,10 +135,13 @@ def flow_loss(model, batch: Batch, sigma: torch.Tensor, noise: torch.Tensor) -> 
 @torch.no_grad()
 def validate(model, data: Panels) -> dict[str, float]:
     """Mean losses at fixed noise levels, on split screens of which only the first frames are known, and of the left panel
-    beside a known panel of the same motion and of another: what the network makes of its neighbour."""
+    beside a known one: its filtered copy, the same motion, and each of another clip. That is what the network makes of it."""
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
-    losses: dict[str, list[float]] = {"validation_loss": [], "same_motion": [], "another_motion": []}
-    pairs = {"same_motion": data.pairs(16, False), "another_motion": data.pairs(16, True)}
+    pairs = {
+        "copy": data.pairs(16, cache.COPY, 0), "another_copy": data.pairs(16, cache.COPY, 1),
+        "same_motion": data.pairs(16, 1, 0), "another_motion": data.pairs(16, 1, 1),
+    }  # fmt: skip
+    losses: dict[str, list[float]] = {name: [] for name in ("validation_loss", *pairs)}
     for level in VALIDATION_SIGMAS:
         batch = data.draw(rng, 16, True, first_only=True)
         noise, sigma = torch.randn(batch.clean.shape, generator=generator), torch.full((16,), level)
