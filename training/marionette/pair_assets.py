@@ -1,6 +1,7 @@
 """Make the material of the workflow with two characters: a picture of both, its keypoints, and those of two people.
 
-    python -m training.marionette.pair_assets --left tests/data/drives/toon_dancer.json --right tests/data/drives/dancer.json --first 35 0
+    cd tests/data/drives
+    PYTHONPATH=../../.. python -m training.marionette.pair_assets --left toon_dancer.json --right dancer.json --first 35 0
 
 assets/reference_pair.png and reference_pair_poses.json come from the world. `--left` and `--right` are files of real
 people's keypoints; the body joints of both, each at its place on one canvas, become assets/drive_pair.json.
