@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from services import stand_ins
+from talker import write_talker
 from toys import ROOT, link, node, replace_links, run_saved, save
 
+from dreamactor_core.text.prompts import load_prompts
 from headless.client import Client, Prompt, files, id_by_title
 from headless.media import Video, read_video
 
@@ -71,6 +73,24 @@ def test_pose_with_text_by_a_service(client: Client, protocol: str, tmp_path: Pa
     assert outputs["Fused prompt"]["text"] == [stand_ins.FUSED]
     assert pictures == [6, 1, 0], "17 frames at 12 a second, shown at 4; the reference; the fusion is of texts alone"
     made, typed = told(client, prompt, stand_ins.FUSED, tmp_path)
+    assert torch.equal(made, typed)
+
+
+def test_pose_with_text_by_a_local_model(client: Client, shelf: Path, tmp_path: Path) -> None:
+    """The host's own Generate Text and a Qwen3-VL of its own, small: only the loader differs, which knows large ones alone."""
+    answers = {"motion": "The right arm rises and waves.", "appearance": "A blue robot", "fusion": "In this video, one droid hops"}
+    asked = load_prompts("en").texts
+    write_talker(shelf / "text_encoders" / "talker.safetensors", {asked[task]: text for task, text in answers.items()})
+    prompt = workflow("pose_text_local")
+    prompt[id_by_title(prompt, "Language model")].update(
+        class_type="ToyLanguageModelLoader", inputs={"clip_name": "talker.safetensors"}
+    )
+    for task, title in (("motion", "Motion text"), ("appearance", "Appearance text")):
+        prompt[task] = {"class_type": "PreviewAny", "inputs": {"source": link(prompt, title)}, "_meta": {"title": task}}
+    video, outputs = run(client, prompt, tmp_path)
+    check(video)
+    assert [outputs[title]["text"] for title in ("motion", "appearance", "Fused prompt")] == [[text] for text in answers.values()]
+    made, typed = told(client, prompt, answers["fusion"], tmp_path)
     assert torch.equal(made, typed)
 
 
