@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import threading
 import time
 import zlib
@@ -13,23 +11,12 @@ from typing import Any
 
 import pytest
 import requests
+from services import stand_ins
 from toys import images, person, pose_frame, poses
 
 from headless.client import Client, Prompt, PromptFailed, PromptInterrupted, PromptRejected
 from headless.server import HostServer
 
-
-def _stand_ins() -> Any:
-    path = Path(__file__).resolve().parents[1] / "text" / "stand_ins.py"
-    spec = importlib.util.spec_from_file_location("stand_ins", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["stand_ins"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-stand_ins = _stand_ins()
 KEY = "sk-host-0123456789abcdefSECRET"
 OUTPUTS = ("fused", "motion", "appearance")
 

@@ -19,10 +19,12 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS, DOCS = ROOT / "workflows", ROOT / "web" / "docs"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 REAL = [name for name in NAMES if not name.startswith("marionette")]
+SMALL = [name for name in NAMES if name not in REAL]
 FOLDERS = {
     "UNETLoader": "diffusion_models", "CLIPLoader": "text_encoders", "DualCLIPLoader": "text_encoders", "VAELoader": "vae",
-    "CLIPVisionLoader": "clip_vision", "DreamActorLoraLoader": "loras",
+    "CLIPVisionLoader": "clip_vision", "LoraLoaderModelOnly": "loras", "DreamActorLoraLoader": "loras",
 }  # fmt: skip
+MATERIAL = {"LoadImage": "image", "LoadVideo": "file", "DreamActorLoadPoses": "poses"}
 PRIVATE = {
     "an absolute path": r"(?<![\w.:/-])(/(home|Users|root|work|tmp|mnt|media|opt|usr|var)/|~/|[A-Za-z]:\\|\\\\\w)",
     "an e-mail address": r"[\w.+-]+@[\w-]+\.\w+",
@@ -39,6 +41,19 @@ def strings(value: Any) -> list[str]:
     if isinstance(value, dict):
         value = [*value.keys(), *value.values()]
     return [text for inner in value for text in strings(inner)] if isinstance(value, list) else [str(value)]
+
+
+def note_of(name: str) -> str:
+    """The notes in a graph."""
+    return "\n".join(node["widgets_values"][0] for node in load(name)["nodes"] if node["type"] in NOTES)
+
+
+def needed(name: str) -> set[tuple[str, str, str]]:
+    """Loader, folder and file of each model that a workflow loads and this repository does not hold."""
+    loaders = [(node["class_type"], node["inputs"]) for node in load(name, "api").values() if node["class_type"] in FOLDERS]
+    files = {(kind, FOLDERS[kind], str(file)) for kind, inputs in loaders for file in inputs.values()}
+    shipped = ROOT / "models"
+    return {row for row in files if row[2].endswith(".safetensors") and not (shipped / row[1] / row[2]).is_file()}
 
 
 def table(page: str, heading: str) -> list[tuple[str, str]]:
@@ -81,8 +96,11 @@ def test_the_two_formats_are_one_graph(name: str, info: Info) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_server_takes_every_value_and_link(name: str, info: Info) -> None:
     # the files of a real backbone are not in this repository; those of the small one are, its inputs among the assets
+    absent = {file for _, _, file in needed(name)}
+
     def may_lack(value: str) -> bool:
-        return bool(re.search(r"\.(safetensors|png|mp4|json)$", value)) if name in REAL else (ROOT / "assets" / value).is_file()
+        chosen = bool(re.search(r"\.(png|mp4|json)$", value)) if name in REAL else (ROOT / "assets" / value).is_file()
+        return chosen or value in absent
 
     assert problems(load(name, "api"), info, may_lack) == []
 
@@ -103,23 +121,37 @@ def test_its_picture_is_small_and_holds_nothing_else(name: str) -> None:
         assert picture.format == "JPEG" and {segment for segment, _ in picture.applist} <= {"APP0"}
 
 
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("name", [name for name in NAMES if needed(name)])
 def test_its_note_names_every_file_and_what_24_gb_need(name: str) -> None:
-    note = "\n".join(node["widgets_values"][0] for node in load(name)["nodes"] if node["type"] in NOTES)
+    note, files = note_of(name), needed(name)
     assert "24 GB" in note
-    loaders = [(FOLDERS[node["class_type"]], node) for node in load(name, "api").values() if node["class_type"] in FOLDERS]
-    used = {(kind, file) for kind, node in loaders for file in node["inputs"].values() if str(file).endswith(".safetensors")}
-    assert set(re.findall(r"^- models/(\w+): \[?([\w.-]+)", note, re.MULTILINE)) == used
-    assert {"diffusion_models", "text_encoders", "vae", "loras"} <= {kind for kind, _ in used}
+    assert set(re.findall(r"^- models/(\w+): \[?([\w.-]+)", note, re.MULTILINE)) == {(folder, file) for _, folder, file in files}
+    if name in REAL:
+        assert {"diffusion_models", "text_encoders", "vae"} <= {folder for _, folder, _ in files}
     offered = [model for node in load(name)["nodes"] for model in node["properties"].get("models", [])]
-    assert {(model["directory"], model["name"]) for model in offered} == {pair for pair in used if pair[0] != "loras"}
+    public = {(folder, file) for loader, folder, file in files if loader != "DreamActorLoraLoader"}
+    assert {(model["directory"], model["name"]) for model in offered} == public
     for model in offered:
         assert f"[{model['name']}]({model['url']})" in note and model["url"].endswith(f"/{model['name']}")
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_its_note_names_the_bundled_material(name: str) -> None:
+    nodes = load(name, "api").values()
+    used = {node["inputs"][MATERIAL[node["class_type"]]] for node in nodes if node["class_type"] in MATERIAL}
+    assert used == set(re.findall(r"\*\*([\w.]+\.(?:png|mp4|json))\*\*", note_of(name)))
+    assert all((ROOT / "assets" / file).is_file() for file in used)
+
+
+def test_readme_names_every_workflow() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert [name for name in NAMES if f"**{name}**" not in readme] == []
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_its_sizes_are_possible(name: str) -> None:
-    nodes = [node["inputs"] for node in load(name, "api").values() if node["class_type"].startswith("DreamActor")]
+    made = [(node["class_type"], node["inputs"]) for node in load(name, "api").values()]
+    nodes = [inputs for kind, inputs in made if kind.startswith("DreamActor") or kind.endswith("ToVideo")]
     sizes = {(node["width"], node["height"]) for node in nodes if "width" in node}
     assert len(sizes) == 1, "the skeleton is of another size than the clip"
     assert not any(side % 16 for side in sizes.pop())

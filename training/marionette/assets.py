@@ -3,6 +3,7 @@
     python -m training.marionette.assets --poses POSES.json --first 24
 
 `--poses` is a file of a real person's keypoints; from `--first` on, its body joints become assets/drive_person.json.
+assets/drive_video_poses.json are those of the character in assets/drive_video.mp4, which the world knows.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import av
 import cv2
 import numpy as np
 
-from dreamactor_core.poses import from_pose_keypoint, to_pose_keypoint
+from dreamactor_core.poses import PoseSequence, from_body_joints, from_pose_keypoint, to_pose_keypoint
 from training.marionette.backbone import ROOT
 from training.marionette.world import FPS, HEIGHT, LEAD_IN, WIDTH, rng_for, sample_scene
 
@@ -34,6 +35,15 @@ def write_video(path: Path, frames: np.ndarray, fps: int) -> None:
         container.mux(stream.encode())
 
 
+def write_poses(path: Path, poses: PoseSequence, frame_ms: float) -> None:
+    """Body joints as POSE_KEYPOINT, to a hundredth of a pixel. Face and hands are left out."""
+    frames = to_pose_keypoint(poses.without("face", "left_hand", "right_hand"))
+    for frame in frames:
+        for person in frame["people"]:
+            person["pose_keypoints_2d"] = [round(value, 2) for value in person["pose_keypoints_2d"]]
+    path.write_text(json.dumps({"frames": frames, "frame_ms": frame_ms}) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--poses", type=Path)
@@ -49,16 +59,13 @@ def main() -> None:
     truth = cartoon.draw(*size)[0]
     cv2.imwrite(str(ASSETS / "reference_cartoon.png"), truth[0][..., ::-1])
     write_video(ASSETS / "drive_video_truth.mp4", truth[LEAD_IN:], FPS)
-    write_video(ASSETS / "drive_video.mp4", cartoon.with_character(rng, "human").draw(*size)[0][LEAD_IN:], FPS)
+    driver = cartoon.with_character(rng, "human")
+    write_video(ASSETS / "drive_video.mp4", driver.draw(*size)[0][LEAD_IN:], FPS)
+    write_poses(ASSETS / "drive_video_poses.json", from_body_joints(driver.keypoints(*size)[LEAD_IN:], *size), 1000 / FPS)
     if args.poses:
         data = json.loads(args.poses.read_text())
         poses = from_pose_keypoint(data["frames"])[args.first : args.first + args.count]
-        frames = to_pose_keypoint(poses.without("face", "left_hand", "right_hand"))
-        for frame in frames:
-            for person in frame["people"]:
-                person["pose_keypoints_2d"] = [round(value, 2) for value in person["pose_keypoints_2d"]]
-        written = {"frames": frames, "frame_ms": data["frame_ms"]}
-        (ASSETS / "drive_person.json").write_text(json.dumps(written) + "\n")
+        write_poses(ASSETS / "drive_person.json", poses, data["frame_ms"])
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ import comfy.sd
 import comfy.utils
 import folder_paths
 import torch
+from comfy.text_encoders import qwen3vl
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 CATEGORY = "toy"
@@ -126,6 +128,32 @@ class ToyHunyuanVAELoader:
         return (load_hunyuan_vae(folder_paths.get_full_path_or_raise("vae", vae_name)),)
 
 
+def load_language_model(path: str) -> comfy.sd.CLIP:
+    """A Qwen3-VL as the host makes it, but of the sizes that the file's metadata name; in the host they are fixed."""
+    with safe_open(path, "pt") as file:
+        language, vision = (json.loads(file.metadata()[part]) for part in ("language", "vision"))
+    name = "qwen3vl_8b"
+    original = qwen3vl.QWEN3VL_VISION[name]
+    qwen3vl.QWEN3VL_VISION[name] = vision
+    try:
+        return comfy.sd.load_clip([path], model_options={f"{name}_model_config": language})
+    finally:
+        qwen3vl.QWEN3VL_VISION[name] = original
+
+
+class ToyLanguageModelLoader:
+    """See load_language_model."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = CATEGORY, "load", ("CLIP",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"clip_name": (folder_paths.get_filename_list("text_encoders"),)}}
+
+    def load(self, clip_name: str) -> tuple[comfy.sd.CLIP]:
+        return (load_language_model(folder_paths.get_full_path_or_raise("text_encoders", clip_name)),)
+
+
 class ToyInstalled:
     """Which of some packages (comma-separated) this process could import, and which it has imported."""
 
@@ -202,5 +230,8 @@ class ToySave:
         return {"ui": {"files": [{"filename": file, "subfolder": "", "type": "output"}]}}
 
 
-NODES = (ToyImages, ToyPoses, ToyFloat, ToyConditioning, ToyClipVision, ToyHunyuanVAELoader, ToyInstalled, ToyTalker, ToySave)
+NODES = (
+    ToyImages, ToyPoses, ToyFloat, ToyConditioning, ToyClipVision, ToyHunyuanVAELoader, ToyLanguageModelLoader, ToyInstalled,
+    ToyTalker, ToySave,
+)  # fmt: skip
 NODE_CLASS_MAPPINGS = {cls.__name__: cls for cls in NODES}

@@ -1,0 +1,120 @@
+"""The shipped workflows of the small backbone, run as they are shipped but for the steps and the service's address."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from services import stand_ins
+from talker import write_talker
+from toys import ROOT, link, node, replace_links, run_saved, save
+
+from dreamactor_core.text.prompts import load_prompts
+from headless.client import Client, Prompt, files, id_by_title
+from headless.media import Video, read_video
+
+ASSETS = ROOT / "assets"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def assets(client: Client) -> None:
+    """The bundled material, where the workflows look for it."""
+    for path in ASSETS.iterdir():
+        client.upload(path)
+
+
+def workflow(name: str) -> Prompt:
+    """A shipped workflow, with fewer steps: what is looked at here is the graph."""
+    prompt = json.loads((ROOT / "workflows" / "api" / f"marionette_{name}.json").read_text("utf-8"))
+    node(prompt, "Sampler")["steps"] = 2
+    return prompt
+
+
+def run(client: Client, prompt: Prompt, folder: Path) -> tuple[Video, dict[str, Any]]:
+    """Run it; returns the video it saved, and all outputs by title."""
+    outputs = client.run(prompt)
+    made = files(outputs[id_by_title(prompt, "Result")])
+    named = {prompt[key]["_meta"]["title"]: value for key, value in outputs.items() if "_meta" in prompt[key]}
+    return read_video(client.download(made[0], folder / "result.mp4")), named
+
+
+def check(video: Video, width: int = 64) -> None:
+    """25 frames less the lead-in, and something to see in them that moves."""
+    assert video.frames.shape == (17, 96, width, 3) and video.fps == 12
+    assert video.frames.std() > 10
+    assert np.abs(np.diff(video.frames.astype(int), axis=0)).mean() > 0.1
+
+
+def saved(client: Client, prompt: Prompt, folder: Path, **values: list[Any]) -> dict[str, torch.Tensor]:
+    """The tensors at some connections. Nothing is sampled for that."""
+    rest = {key: made for key, made in prompt.items() if made["class_type"] not in ("SaveVideo", "PreviewImage")}
+    return run_saved(client, save(rest, **values), folder)
+
+
+def told(client: Client, prompt: Prompt, text: str, folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the prompt's encoder makes of its input, and of `text`."""
+    typed = {"class_type": "CLIPTextEncode", "inputs": node(prompt, "Prompt") | {"text": text}}
+    found = saved(client, prompt | {"typed": typed}, folder, made=link(prompt, "Prompt"), typed=["typed", 0])
+    return found["made"], found["typed"]
+
+
+@pytest.mark.parametrize("protocol", ["gemini", "openai_compatible"])
+def test_pose_with_text_by_a_service(client: Client, protocol: str, tmp_path: Path) -> None:
+    prompt = workflow("pose_text_service")
+    with stand_ins.StandIn(protocol) as service:
+        node(prompt, "Text fusion").update(service=protocol, base_url=service.url, model=f"workflow-{protocol}")
+        video, outputs = run(client, prompt, tmp_path)
+        pictures = [request.pictures for request in service.requests]
+    check(video)
+    assert outputs["Fused prompt"]["text"] == [stand_ins.FUSED]
+    assert pictures == [6, 1, 0], "17 frames at 12 a second, shown at 4; the reference; the fusion is of texts alone"
+    made, typed = told(client, prompt, stand_ins.FUSED, tmp_path)
+    assert torch.equal(made, typed)
+
+
+def test_pose_with_text_by_a_local_model(client: Client, shelf: Path, tmp_path: Path) -> None:
+    """The host's own Generate Text and a Qwen3-VL of its own, small: only the loader differs, which knows large ones alone."""
+    answers = {"motion": "The right arm rises and waves.", "appearance": "A blue robot", "fusion": "In this video, one droid hops"}
+    asked = load_prompts("en").texts
+    write_talker(shelf / "text_encoders" / "talker.safetensors", {asked[task]: text for task, text in answers.items()})
+    prompt = workflow("pose_text_local")
+    prompt[id_by_title(prompt, "Language model")].update(
+        class_type="ToyLanguageModelLoader", inputs={"clip_name": "talker.safetensors"}
+    )
+    for task, title in (("motion", "Motion text"), ("appearance", "Appearance text")):
+        prompt[task] = {"class_type": "PreviewAny", "inputs": {"source": link(prompt, title)}, "_meta": {"title": task}}
+    video, outputs = run(client, prompt, tmp_path)
+    check(video)
+    assert [outputs[title]["text"] for title in ("motion", "appearance", "Fused prompt")] == [[text] for text in answers.values()]
+    made, typed = told(client, prompt, answers["fusion"], tmp_path)
+    assert torch.equal(made, typed)
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("none", ""), ("concatenated", "A human. In the video, the character's")])
+def test_pose_without_a_model_for_text(client: Client, mode: str, expected: str, tmp_path: Path) -> None:
+    prompt = workflow("pose_no_text")
+    assert node(prompt, "Text fusion")["mode"] == "none"
+    node(prompt, "Text fusion")["mode"] = mode
+    video, outputs = run(client, prompt, tmp_path)
+    check(video)
+    (text,) = outputs["Fused prompt"]["text"]
+    assert text.startswith(expected) and bool(text) == bool(expected)
+
+
+def test_pose_of_two_people(client: Client, tmp_path: Path) -> None:
+    prompt = workflow("pose_people")
+    video, _ = run(client, prompt, tmp_path)
+    check(video, width=96)
+    skeleton = link(prompt, "Skeleton")
+    drawn = saved(client, prompt, tmp_path, skeleton=skeleton)["skeleton"].amax(-1) > 0
+    for t, frame in enumerate(drawn):
+        columns = frame.any(0)
+        assert columns[:48].any() and columns[48:].any(), f"in frame {t} one of the two is missing"
+    standing = replace_links(prompt, {tuple(link(prompt, "Driving poses")): link(prompt, "Reference poses")})
+    own = saved(client, standing, tmp_path, skeleton=skeleton)["skeleton"].amax(-1) > 0
+    floor, feet = (int(shown.any(-1).any(0).nonzero().max()) for shown in (own, drawn))
+    assert abs(floor - feet) <= 2, "they do not stand where the characters stand"
