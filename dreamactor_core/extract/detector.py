@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -42,25 +43,30 @@ def letterbox(frame: np.ndarray, height: int, width: int) -> tuple[np.ndarray, t
     return canvas, (inner_width / frame.shape[1], inner_height / frame.shape[0])
 
 
+@functools.lru_cache(maxsize=4)
+def _grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cell (rows, 2) as x, y, and stride (rows, 1) of every row of the bare output."""
+    cells, strides = [], []
+    for stride in STRIDES:
+        y, x = np.mgrid[: height // stride, : width // stride]
+        cells.append(np.stack([x.ravel(), y.ravel()], 1))
+        strides.append(np.full((x.size, 1), stride))
+    return np.concatenate(cells), np.concatenate(strides)
+
+
 def decode(raw: np.ndarray, height: int, width: int, classes: Collection[int]) -> Boxes:
     """Boxes of YOLOX's bare output (rows, 5 + classes), in pixels of its input; a row is a cell of a grid.
 
     A row is the offset of the centre from the cell and the logarithm of the size, both in strides, the certainty that there
     is something, and the share of each class in it.
     """
-    cells, strides = [], []
-    for stride in STRIDES:
-        y, x = np.mgrid[: height // stride, : width // stride]
-        cells.append(np.stack([x.ravel(), y.ravel()], 1))
-        strides.append(np.full((x.size, 1), stride))
-    cell, stride = np.concatenate(cells), np.concatenate(strides)
+    cell, stride = _grid(height, width)
     if len(raw) != len(cell):
         raise ExtractError(f"the detector gave {len(raw)} rows, expected {len(cell)} for an input of {width}x{height}")
     shares = raw[:, [5 + k for k in sorted(classes) if 5 + k < raw.shape[1]]]
     if not shares.size:
         raise ExtractError(f"the detector knows {raw.shape[1] - 5} classes and none of {sorted(classes)}; it is another network")
-    raw = raw.astype(np.float64)
-    centre = (raw[:, :2] + cell) * stride
+    centre = (raw[:, :2].astype(np.float64) + cell) * stride
     half = np.exp(np.clip(raw[:, 2:4], -20, 20)) * stride / 2
     return Boxes(np.concatenate([centre - half, centre + half], 1), raw[:, 4] * shares.max(1))
 

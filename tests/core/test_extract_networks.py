@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -195,3 +196,47 @@ def test_another_network_than_expected(folder: Path, detector: Detector) -> None
     with pytest.raises(ExtractError, match=r"small_boxes\.onnx gave .*expected scores along x and along y of 17 joints"):
         PoseNetwork(boxes, 17, (64, 64), 10.0)(frame, np.array([0, 0, 64, 64.0]))
     assert len(PEOPLE) == len(set(PEOPLE))
+
+
+@dataclass
+class Listener:
+    """A network that notes what it is fed and finds nothing."""
+
+    size: tuple[int, int]
+    joints: int = 17
+    path: Path = Path("listener.onnx")
+    fed: list[np.ndarray] = field(default_factory=list)
+
+    def __call__(self, image: np.ndarray) -> list[np.ndarray]:
+        self.fed.append(image)
+        return [np.zeros((1, self.joints, 2 * side), np.float32) for side in self.size[::-1]]
+
+
+def test_the_pose_network_is_fed_rgb_less_mean_by_deviation() -> None:
+    listener = Listener((64, 48))
+    frame = np.full((200, 100, 3), (250, 100, 10), np.uint8)
+    PoseNetwork(listener, 17, (64, 48), 10.0)(frame, np.array([30, 60, 60, 100.0]))
+    (fed,) = listener.fed
+    assert fed.shape == (64, 48, 3)
+    expected = [(250 - 123.675) / 58.395, (100 - 116.28) / 57.12, (10 - 103.53) / 57.375]
+    np.testing.assert_allclose(fed.reshape(-1, 3), np.tile(expected, (64 * 48, 1)), atol=1e-5)
+
+
+@pytest.mark.parametrize("box", [(40, 20, 80, 140), (20, 60, 140, 90), (30, 30, 90, 110)])
+def test_a_crop_is_the_box_and_a_quarter_around_its_middle(box: tuple[float, ...]) -> None:
+    corners = np.array(box, float)
+    crop = Crop.around(corners, 64, 48)
+    ends = crop.to_frame(np.array([[0, 0], [48, 64.0]]))
+    np.testing.assert_allclose(ends.mean(0), (corners[:2] + corners[2:]) / 2)
+    larger = (ends[1] - ends[0]) / (corners[2:] - corners[:2])
+    assert larger.min() == pytest.approx(1.25), "the tighter side has the margin and no more"
+    assert crop.scale == pytest.approx((ends[1] - ends[0])[0] / 48)
+    frame = np.random.default_rng(0).integers(0, 255, (160, 160, 3), np.uint8)
+    cut = crop.cut(frame, 64, 48)
+    for p in ((10, 20), (24, 32), (40, 50)):
+        x, y = crop.to_frame(np.array([p], float))[0]
+        if 0 <= x < 159 and 0 <= y < 159:
+            i, j, a, b = int(y), int(x), y % 1, x % 1
+            near = frame[i : i + 2, j : j + 2].astype(float)
+            mixed = near[0, 0] * (1 - a) * (1 - b) + near[0, 1] * (1 - a) * b + near[1, 0] * a * (1 - b) + near[1, 1] * a * b
+            np.testing.assert_allclose(cut[p[1], p[0]], mixed, atol=6)  # OpenCV rounds positions to 1/32 pixel

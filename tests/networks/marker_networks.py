@@ -29,7 +29,7 @@ def dot_colours(count: int) -> np.ndarray:
     return bright[np.linspace(0, len(bright) - 1, count).round().astype(int)]
 
 
-class _Graph:
+class Graph:
     """Nodes that are added one by one; every value is known by its name."""
 
     def __init__(self) -> None:
@@ -82,14 +82,17 @@ def rectangle_detector(
             (1, rows, 85) of YOLOX.
         open_size: The file does not say how large the input is.
     """
-    graph, count = _Graph(), len(colours)
+    graph, count = Graph(), len(colours)
     bgr = np.array(colours, np.float32)[:, ::-1].reshape(count, 3, 1, 1)
     off = graph.over("ReduceMax", graph.add("Abs", graph.add("Sub", "input", graph.const(bgr))), [1])
     mask = graph.add("Cast", graph.add("Less", off, graph.const(14.0)), to=TensorProto.FLOAT)  # (count, 1, side, side)
-    ramp = np.arange(side, dtype=np.float32)
+    ramp, lines = np.arange(side, dtype=np.float32), []
 
     def edges(away: int, shape: tuple[int, ...]) -> tuple[str, str]:
-        line = graph.over("ReduceMax", mask, [away])
+        # a few pixels are where a dot blends with what it lies on, and no rectangle
+        enough = graph.add("Less", graph.const(7.5), graph.over("ReduceSum", mask, [away]))
+        line = graph.add("Cast", enough, to=TensorProto.FLOAT)
+        lines.append(line)
         high = graph.over("ReduceMax", graph.add("Mul", line, graph.const((ramp + 1).reshape(shape))), [1, 2, 3])
         low = graph.over("ReduceMax", graph.add("Mul", line, graph.const((side - ramp).reshape(shape))), [1, 2, 3])
         return tuple(
@@ -99,7 +102,8 @@ def rectangle_detector(
 
     x0, x1 = edges(2, (1, 1, 1, side))
     y0, y1 = edges(3, (1, 1, side, 1))
-    there = graph.add("Reshape", graph.over("ReduceMax", mask, [1, 2, 3]), graph.const([count, 1], np.int64))
+    both = graph.add("Mul", *(graph.over("ReduceMax", line, [1, 2, 3]) for line in lines))
+    there = graph.add("Reshape", both, graph.const([count, 1], np.int64))
     score = graph.add("Mul", there, graph.const(np.reshape(scores or [0.9] * count, (count, 1))))
     shape = [1, 3, "height", "width"] if open_size else [1, 3, side, side]
     labels = np.array(kinds or [PERSON] * count)
@@ -138,7 +142,7 @@ def dot_network(
         peaks: Its scores along x and along y where a dot is; 0 where none is.
         poison: The first joint's scores are NaN.
     """
-    graph, (height, width) = _Graph(), size
+    graph, (height, width) = Graph(), size
     colours = dot_colours(joints).astype(np.float32)
     std, mean = (np.array(value, np.float32).reshape(1, 3, 1, 1) for value in (STD, MEAN))
     pixels = graph.add("Add", graph.add("Mul", "input", graph.const(std)), graph.const(mean))
