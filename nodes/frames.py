@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,7 @@ def open_frames(source: Any, fps: float) -> FrameStream:
     return FrameStream(_of_images(components.images, wanted), len(wanted), fps or own)
 
 
-def _of_images(images: torch.Tensor, wanted: Any) -> Iterator[np.ndarray]:
+def _of_images(images: torch.Tensor, wanted: Iterable[int]) -> Iterator[np.ndarray]:
     last, frame = -1, np.zeros(0)
     for index in wanted:
         if index != last:

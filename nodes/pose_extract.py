@@ -11,6 +11,7 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 
+from ..dreamactor_core.extract import weights
 from ..dreamactor_core.extract.catalogue import MODELS, PoseModel, WeightFile
 from ..dreamactor_core.poses import to_pose_keypoint
 from .loaders import CATEGORY
@@ -31,29 +32,22 @@ def weight_folders() -> list[Path]:
     return [*own, *others, *(publisher for folder in aux if folder.is_dir() for publisher in sorted(folder.iterdir()))]
 
 
-def find_weights(model: PoseModel, download: bool) -> tuple[Path, Path]:
+def weights_of(model: PoseModel, download: bool = False) -> dict[WeightFile, Path]:
     """The files of detector and network; fetched where they are missing if the user asks for that. Raises ExtractError."""
-    from ..dreamactor_core.extract import weights
-
     folders = weight_folders()
-    files = (model.detector, model.network)
-    found = {file: weights.find(file, folders) for file in files}
-    absent = [file for file in files if found[file] is None]
+    found = {file: weights.find(file, folders) for file in (model.detector, model.network)}
+    absent = [file for file, path in found.items() if path is None]
     if absent and not download:
         raise weights.missing(absent, folders[0])
-    for file in absent:
-        found[file] = weights.fetch(file, folders[0], host_progress(file.size))
-    return found[model.detector], found[model.network]
+    return {file: path or weights.fetch(file, folders[0], host_progress(file.size)) for file, path in found.items()}
 
 
 def _on_cuda() -> bool:
     return comfy.model_management.get_torch_device().type == "cuda"
 
 
-def _identity(path: Path, file: WeightFile) -> str:
-    from ..dreamactor_core.extract.weights import sha256_of
-
-    same = sha256_of(path) == file.sha256
+def _identity(file: WeightFile, path: Path) -> str:
+    same = weights.sha256_of(path) == file.sha256
     return f"{path.name} ({'sha256 as published' if same else 'NOT the published file: another sha256'})"
 
 
@@ -81,7 +75,7 @@ class PoseExtract(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "device", options=["auto", "cuda", "cpu"], default="auto",
-                    tooltip="auto: the GPU if ComfyUI runs on one, else the CPU. It is never another one than said here.",
+                    tooltip="auto: CUDA where ComfyUI itself runs on it, else the CPU. What cannot be had is an error.",
                 ),
                 io.Boolean.Input(
                     "download", default=False,
@@ -134,13 +128,13 @@ class PoseExtract(io.ComfyNode):
         chosen = MODELS[model]
         stream = open_frames(images, fps)
         used = session.choose_device(device, _on_cuda())
-        paths = find_weights(chosen, download)
+        files = weights_of(chosen, download)
         index = 0
         if used == "cuda" and _on_cuda():
             host_device = comfy.model_management.get_torch_device()
             index = host_device.index or 0
             comfy.model_management.free_memory(_WORKING_MEMORY, host_device)
-        detector, network = (session.load(path, used, index) for path in paths)
+        detector, network = (session.load(path, used, index) for path in files.values())
         extractor = Extractor(chosen, detector, network, detection_threshold, min_confidence, max_people)
         result = extractor(stream.frames, stream.count, stream.rate, host_progress(stream.count))
 
@@ -152,7 +146,7 @@ class PoseExtract(io.ComfyNode):
             f"speed: {result.frames_per_second:.3g} frames/s",
             f"people: {len(result.seen)}, seen in {', '.join(map(str, result.seen))} frames"
             + (f"; {result.left_out} shorter appearances left out" if result.left_out else ""),
-            f"weights: {', '.join(_identity(p, f) for p, f in zip(paths, (chosen.detector, chosen.network), strict=True))}",
+            f"weights: {', '.join(_identity(*pair) for pair in files.items())}",
         ]
         preview = torch.from_numpy(result.preview).to(torch.float32).div_(255)
         return io.NodeOutput(to_pose_keypoint(poses, with_null=False), rate or 0.0, preview, "\n".join(report))
