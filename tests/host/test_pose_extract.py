@@ -7,20 +7,18 @@ import shutil
 import sys
 import time
 import weakref
-from collections.abc import Callable, Sequence
-from fractions import Fraction
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 import torch
 from conftest import PACK, load_package
 from marker_networks import DOG, Drawn, dot_network, draw, person, rectangle_detector
-from toys import run_saved, save
+from toys import run_saved, save, write_video
 
 from headless.client import Client, Progress, Prompt, PromptFailed, PromptInterrupted
 from headless.media import write_image
@@ -36,23 +34,6 @@ def walker(t: int) -> Drawn:
 
 def stander(colour: int = 1) -> Drawn:
     return person((200, 30, 300, 180), 17, colour, 6, 2)
-
-
-def write_video(path: Path, frames: Sequence[np.ndarray], fps: float = FPS, moments: Sequence[int] | None = None) -> Path:
-    """Without loss, so that colours are what they were; `moments` are the milliseconds at which frames appear."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264rgb", rate=Fraction(fps), options={"qp": "0", "preset": "ultrafast"})
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "rgb24"
-        if moments is not None:
-            stream.codec_context.time_base = Fraction(1, 1000)
-        for i, picture in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            if moments is not None:
-                frame.pts, frame.time_base = moments[i], Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
 
 
 def write_networks(folder: Path, side: int = 320, crop: int = 256) -> None:
@@ -324,52 +305,6 @@ def test_weights_of_other_packs_are_found(pack: ModuleType, monkeypatch: pytest.
         (place / chosen.network.name).touch()
         assert node.weights_of(chosen)[chosen.network] == place / chosen.network.name
     assert node.weights_of(chosen)[chosen.detector].parent.name == "onnx"
-
-
-@pytest.mark.parametrize(
-    ("trim", "fps", "shown", "rate"),
-    [
-        ({}, 0.0, range(24), 24.0),
-        ({}, 12.0, range(0, 24, 2), 12.0),
-        ({}, 48.0, [i // 2 for i in range(48)], 48.0),
-        ({"start_time": 0.25, "duration": 0.5}, 0.0, range(6, 18), 24.0),
-        ({"start_time": 0.25, "duration": 0.5}, 12.0, range(6, 18, 2), 12.0),
-        ({"start_time": 0.75}, 0.0, range(18, 24), 24.0),
-        ({"start_time": -0.25}, 0.0, range(18, 24), 24.0),
-        ({"duration": 0.25}, 24.0, range(6), 24.0),
-    ],
-)
-def test_the_frames_of_a_file(
-    pack: ModuleType, tmp_path: Path, trim: dict[str, float], fps: float, shown: Any, rate: float
-) -> None:
-    from comfy_api.latest import InputImpl
-
-    frames = import_module(f"{pack.__name__}.nodes.frames")
-    pictures = [np.full((32, 48, 3), 10 * i, np.uint8) for i in range(24)]
-    video = InputImpl.VideoFromFile(str(write_video(tmp_path / "grey.mp4", pictures)), **trim)
-    stream = frames.open_frames(video, fps)
-    got = [int(frame[0, 0, 0]) // 10 for frame in stream.frames]
-    assert got == list(shown)
-    assert (stream.count, stream.rate) == (len(got), pytest.approx(rate, rel=1e-3))
-    if not fps:
-        theirs = video.get_components().images
-        assert [round(float(image[0, 0, 0]) * 255) // 10 for image in theirs] == got, "as the host trims it"
-    with pytest.raises(ValueError, match="zero frames from second 5"):
-        frames.open_frames(InputImpl.VideoFromFile(str(tmp_path / "grey.mp4"), start_time=5.0, duration=1.0), fps)
-
-
-def test_a_variable_frame_rate_keeps_its_speed(pack: ModuleType, tmp_path: Path) -> None:
-    from comfy_api.latest import InputImpl
-
-    frames = import_module(f"{pack.__name__}.nodes.frames")
-    moments = [*range(0, 500, 25), *range(500, 1500, 100)]
-    pictures = [np.full((32, 48, 3), 8 * i, np.uint8) for i in range(len(moments))]
-    path = write_video(tmp_path / "variable.mp4", pictures, 1000, moments)
-    stream = frames.open_frames(InputImpl.VideoFromFile(str(path)), 20.0)
-    got = [int(frame[0, 0, 0]) // 8 for frame in stream.frames]
-    assert got == [max(i for i, m in enumerate(moments) if m <= 50 * k + 1) for k in range(len(got))]
-    components = InputImpl.VideoFromComponents(InputImpl.VideoFromFile(str(path)).get_components())
-    assert frames.open_frames(components, 0.0).count == len(moments)
 
 
 def test_the_pack_loads_without_onnxruntime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

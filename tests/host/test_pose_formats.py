@@ -48,7 +48,7 @@ def of_sdpose(frames: int) -> list[dict[str, Any]]:
 
 
 def of_dwpose(frames: int) -> list[dict[str, Any]]:
-    """As comfyui_controlnet_aux writes it: confidence 1 or three zeros, null for a part that is not there, a version."""
+    """As comfyui_controlnet_aux writes it: confidence 1 or three zeros, null for a part that is not there."""
     written = []
     for frame in of_sdpose(frames):
         people = []
@@ -60,10 +60,7 @@ def of_dwpose(frames: int) -> list[dict[str, Any]]:
                 raw[key] = np.where(sure, np.concatenate([points[:, :2], np.ones_like(sure)], 1), 0).flatten().tolist()
                 raw[key] = raw[key] if sure.any() or key == "pose_keypoints_2d" else None
             people.append(raw)
-        people.append({})  # nobody: the host leaves such a one out, other programs do not
-        written.append(
-            {"people": people[:2], "animals": [], "canvas_height": HEIGHT, "canvas_width": WIDTH, "version": "ap10k"}
-        )
+        written.append({"people": people, "canvas_height": HEIGHT, "canvas_width": WIDTH})
     written[1]["people"] = []
     return written
 
