@@ -134,6 +134,19 @@ def test_the_longest_seen_are_kept_and_blinks_are_no_people() -> None:
     assert names(single) == [[BLUE], [RED]], "of a single picture everybody is kept, from the left"
 
 
+def test_what_covers_somebody_is_not_taken_for_their_looks() -> None:
+    """One stands half behind the other for long, and shows the other's colours; then is hidden, and comes out elsewhere."""
+    frames = [[seen(200, RED), seen(400, BLUE)] for _ in range(5)]
+    covered = Detection(seen(225, BLUE).box, seen(225, BLUE).joints, seen(200, RED).looks)
+    frames += [[seen(200, RED), seen(400 - 175 * t / 40, BLUE)] for t in range(40)]
+    frames += [[seen(200, RED), covered] for _ in range(60)]
+    frames += [[seen(200, RED)] for _ in range(10)]
+    frames += [[seen(200, RED), seen(290, BLUE)] for _ in range(10)]
+    red, blue = names(follow(frames))
+    assert is_one(red, RED)
+    assert is_one(blue, BLUE)
+
+
 def test_jitter_and_a_changing_size() -> None:
     rng = np.random.default_rng(3)
     frames = [
