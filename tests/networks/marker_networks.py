@@ -147,9 +147,7 @@ def dot_network(
     std, mean = (np.array(value, np.float32).reshape(1, 3, 1, 1) for value in (STD, MEAN))
     pixels = graph.add("Add", graph.add("Mul", "input", graph.const(std)), graph.const(mean))
     # the squared distance to a colour c is p.p - (2c.p - c.c), of which the bracket is a convolution
-    bracket = graph.add(
-        "Conv", pixels, graph.const(2 * colours.reshape(joints, 3, 1, 1)), graph.const(-(colours**2).sum(1))
-    )
+    bracket = graph.add("Conv", pixels, graph.const(2 * colours.reshape(joints, 3, 1, 1)), graph.const(-(colours**2).sum(1)))
     own = graph.over("ReduceSum", graph.add("Mul", pixels, pixels), [1])
     mask = graph.add("Cast", graph.add("Less", graph.add("Sub", own, bracket), graph.const(12.0**2)), to=TensorProto.FLOAT)
     outputs = {}
