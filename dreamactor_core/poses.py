@@ -199,8 +199,11 @@ def read_pose_file(path: Path) -> tuple[list[dict[str, Any]], float | None]:
     return [data] if isinstance(data, dict) else data, fps
 
 
-def to_pose_keypoint(sequence: PoseSequence) -> list[dict[str, Any]]:
-    """Write POSE_KEYPOINT frames in pixels; face and hands that were not seen are null."""
+def to_pose_keypoint(sequence: PoseSequence, *, with_null: bool = True) -> list[dict[str, Any]]:
+    """Write POSE_KEYPOINT frames in pixels; face and hands that were not seen are null, or zeros without null.
+
+    Every reader takes zeros. Null is shorter, and what DWPose writes, but the host's SDPose Draw Keypoints does not read it.
+    """
     frames = []
     for people in sequence.frames:
         written = []
@@ -208,7 +211,7 @@ def to_pose_keypoint(sequence: PoseSequence) -> list[dict[str, Any]]:
             raw: dict[str, Any] = {}
             for name, (key, _) in _GROUPS.items():
                 points = getattr(person, name)
-                absent = name != "body" and not (points[:, 2] > 0).any()
+                absent = with_null and name != "body" and not (points[:, 2] > 0).any()
                 raw[key] = None if absent else [float(value) for value in points.reshape(-1)]
             written.append(raw)
         frames.append({"people": written, "canvas_width": sequence.width, "canvas_height": sequence.height})

@@ -19,12 +19,13 @@ class DreamActorExtension(ComfyExtension):
             folder_paths.add_model_folder_path(kind, str(self.root / "models" / kind))
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        from . import conditioning, decode, loaders, pose, pose_edit, text
+        from . import conditioning, decode, loaders, pose, pose_edit, pose_extract, text
 
         return [
             loaders.SmallBackboneLoader,
             loaders.LoraLoader,
             pose.LoadPoses,
+            pose_extract.PoseExtract,
             pose_edit.PoseAugment,
             pose_edit.PoseRetarget,
             pose_edit.PoseSmooth,

@@ -54,7 +54,7 @@ def _read_file(video: Any, fps: float, count: int, prepare: Prepare) -> tuple[to
     with av.open(video.get_stream_source()) as container:
         if not container.streams.video:
             raise ValueError("the driving file has no video stream")
-        times, end = _timestamps(container, container.streams.video[0], fps)
+        times, end = timestamps(container, container.streams.video[0], fps)
     wanted = resample_by_timestamp(times, end, fps)[:count]
     with av.open(video.get_stream_source()) as container:
         kept = _decode(container, set(wanted.tolist()), prepare)
@@ -70,7 +70,7 @@ def _read_file(video: Any, fps: float, count: int, prepare: Prepare) -> tuple[to
     return frames, audio
 
 
-def _timestamps(container: Any, stream: Any, fps: float) -> tuple[list[float], float]:
+def timestamps(container: Any, stream: Any, fps: float) -> tuple[list[float], float]:
     """Seconds at which each frame appears, in order, and at which the last one ends. Nothing is decoded for it."""
     # those to discard lie before the cut of a file that was cut without re-encoding: they are decoded but never shown
     packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from dreamactor_core.poses import PoseSequence, from_pose_keypoint
 
 DATA = Path(__file__).resolve().parents[1] / "data"
+sys.path.append(str(Path(__file__).resolve().parents[1] / "networks"))  # for `marker_networks`
 
 
 @pytest.fixture(params=["dancer", "man_upper_body", "toon_dancer"])

@@ -270,6 +270,9 @@ def test_absent_face_and_hands_are_written_as_null() -> None:
     (written,) = to_pose_keypoint(sequence)[0]["people"]
     assert [written[KEYS[name]] for name in ("face", "left_hand", "right_hand")] == [None] * 3
     assert written[KEYS["body"]] == [9.0] * 54
+    (written,) = to_pose_keypoint(sequence, with_null=False)[0]["people"]
+    for name in ("face", "left_hand", "right_hand"):
+        assert written[KEYS[name]] == [0.0] * 3 * COUNTS[name]
 
 
 @pytest.mark.parametrize("size", [(960, 1664), (480, 832), (96, 64), (832, 480), (333, 777)])

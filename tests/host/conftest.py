@@ -20,7 +20,7 @@ from headless.server import HostServer
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-KINDS = ("diffusion_models", "vae", "loras", "text_encoders")
+KINDS = ("diffusion_models", "vae", "loras", "text_encoders", "detection")
 
 try:
     HOST = find_host()
@@ -29,12 +29,13 @@ except SetupError as error:
     raise pytest.UsageError(str(error)) from error
 
 # ComfyUI's own folder comes first and ours last: both have a module `nodes`, and theirs is the one to find here.
-# This folder is on the path for `toys`.
+# This folder is on the path for `toys`, its neighbour for `marker_networks`.
 sys.path[:] = [
     str(HOST),
     *(entry for entry in sys.path if Path(entry).resolve() not in (ROOT, HOST)),
     str(ROOT),
     str(HERE),
+    str(HERE.parent / "networks"),
 ]
 
 from comfy.cli_args import args  # noqa: E402

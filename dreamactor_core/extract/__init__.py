@@ -1,0 +1,1 @@
+"""Pose extraction: frames to people, by published ONNX networks. Needs the package onnxruntime, imported when it is used."""

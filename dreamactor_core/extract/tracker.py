@@ -1,0 +1,140 @@
+"""Who is who: detections of each frame to people who keep their place in the list for the whole clip.
+
+A person is followed by where they should be now (constant velocity) and by what they look like (colours of the torso), so that
+two who cross keep their names, and one who is hidden for a while gets the old one back. The pairs of a frame are chosen
+together, at the least cost in all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from .detector import intersection_over_union
+
+_LEVELS = 4  # of each colour channel
+_SIDE = 32  # pixels of the patch that colours are counted on
+_NEAR, _FARTHER = 1.0, 0.1  # body sizes that somebody may be off where they should be; and more for each frame unseen
+_LOOK, _SIZE = 2.0, 0.5  # weights of looks and of size against a distance of one body size
+_STRANGER = 0.5  # difference of looks beyond which somebody who was away for a while is somebody else
+_WHILE = 5  # frames
+_COVERED = 0.3  # overlap with another box from which on the colours in it are not only one's own
+_MIN_SEEN = 3
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Somebody in a frame: box (x0, y0, x1, y1), joints (n, 3), and looks (see `looks`)."""
+
+    box: np.ndarray
+    joints: np.ndarray
+    looks: np.ndarray
+
+
+def looks(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """How often each coarse colour occurs around the middle of a box in an RGB frame; sums to 1."""
+    x0, y0, x1, y1 = box
+    left, right = x0 + 0.25 * (x1 - x0), x0 + 0.75 * (x1 - x0)
+    top, bottom = y0 + 0.2 * (y1 - y0), y0 + 0.65 * (y1 - y0)
+    rows, columns = slice(int(top), max(int(bottom), int(top) + 1)), slice(int(left), max(int(right), int(left) + 1))
+    patch = frame[rows, columns]
+    if patch.size == 0:
+        return np.full(_LEVELS**3, 1 / _LEVELS**3)
+    patch = cv2.resize(patch, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    level = (patch.reshape(-1, 3).astype(np.int64) * _LEVELS) >> 8
+    return np.bincount(level @ np.array([_LEVELS**2, _LEVELS, 1]), minlength=_LEVELS**3) / _SIDE**2
+
+
+def unlikeness(one: np.ndarray, other: np.ndarray) -> float:
+    """0 for the same looks, 1 for no colour in common (one less the Bhattacharyya coefficient)."""
+    return 1.0 - float(np.sqrt(one * other).sum())
+
+
+def _centre(box: np.ndarray) -> np.ndarray:
+    return (box[:2] + box[2:]) / 2
+
+
+def _size(box: np.ndarray) -> float:
+    return float(np.sqrt(np.prod(box[2:] - box[:2])))
+
+
+@dataclass(eq=False)
+class Track:
+    """One person: the detections by frame, and what is expected next."""
+
+    seen: dict[int, Detection] = field(default_factory=dict)
+    velocity: np.ndarray = field(default_factory=lambda: np.zeros(2))
+    looks: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    last: int = -1
+
+    def add(self, frame: int, detection: Detection, alone: bool) -> None:
+        """Note where the person was seen; `alone` when nobody covers them."""
+        if self.seen:
+            moved = (_centre(detection.box) - _centre(self.seen[self.last].box)) / (frame - self.last)
+            self.velocity = moved if len(self.seen) == 1 else (self.velocity + moved) / 2
+            if alone:
+                self.looks = 0.9 * self.looks + 0.1 * detection.looks
+        else:
+            self.looks = detection.looks
+        self.seen[frame] = detection
+        self.last = frame
+
+    def cost(self, frame: int, detection: Detection) -> float:
+        """How unlikely it is that this is the person; infinite when it cannot be."""
+        gap, box = frame - self.last, self.seen[self.last].box
+        size = (_size(box) + _size(detection.box)) / 2
+        off = float(np.linalg.norm(_centre(detection.box) - _centre(box) - self.velocity * gap)) / size
+        unlike = unlikeness(self.looks, detection.looks)
+        if off > _NEAR + _FARTHER * (gap - 1) or (gap > _WHILE and unlike > _STRANGER):
+            return np.inf
+        return off + _LOOK * unlike + _SIZE * abs(float(np.log(_size(box) / _size(detection.box))))
+
+
+class Tracker:
+    """Takes the detections frame by frame.
+
+    Args:
+        patience: Frames that somebody may be unseen and still be the same person afterwards.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+        self.tracks: list[Track] = []
+        self.frames = 0
+
+    def add(self, detections: list[Detection]) -> None:
+        """The next frame."""
+        from scipy.optimize import linear_sum_assignment  # the host has it; not at start-up
+
+        now = self.frames
+        self.frames += 1
+        live = [track for track in self.tracks if now - track.last <= self._patience + 1]
+        costs = np.array([[track.cost(now, one) for one in detections] for track in live]).reshape(len(live), len(detections))
+        possible = np.isfinite(costs)
+        # large against any sum of possible costs: as many pairs as can be, then the cheapest
+        rows, columns = linear_sum_assignment(np.where(possible, costs, 1e6))
+        pairs = {int(j): live[i] for i, j in zip(rows, columns, strict=True) if possible[i, j]}
+        for j, detection in enumerate(detections):
+            others = (other.box for k, other in enumerate(detections) if k != j)
+            alone = all(intersection_over_union(detection.box, box) < _COVERED for box in others)
+            if j not in pairs:
+                pairs[j] = Track()
+                self.tracks.append(pairs[j])
+            pairs[j].add(now, detection, alone)
+
+    def people(self, most: int) -> list[Track]:
+        """The `most` people who are seen longest, in the order in which they come in, those of one frame from the left.
+
+        In a clip of any length, what is seen in fewer than three frames is not a person but a mistake of the detector.
+        """
+        least = _MIN_SEEN if self.frames > 2 * _MIN_SEEN else 1
+        lasting = [track for track in self.tracks if len(track.seen) >= least]
+        longest = sorted(lasting, key=lambda track: -len(track.seen))[:most]
+
+        def entry(track: Track) -> tuple[int, float]:
+            first = min(track.seen)
+            return first, float(_centre(track.seen[first].box)[0])
+
+        return sorted(longest, key=entry)

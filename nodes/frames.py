@@ -1,0 +1,117 @@
+"""The frames of an IMAGE or a VIDEO one after the other: however long it is, one of them is in memory."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from comfy_api.latest import InputImpl
+
+from ..dreamactor_core.clips import check_fps, resample_by_timestamp, resample_rate
+from ..dreamactor_core.conditions import check_frames
+from .video import timestamps
+
+_WHAT = "the input"
+_SLACK = 1e-6  # seconds
+
+
+@dataclass(frozen=True)
+class FrameStream:
+    """Frames to come.
+
+    Attributes:
+        frames: RGB (H, W, 3), uint8. One that is shown twice is the same object twice.
+        count: How many will come.
+        rate: Frames per second, None for an IMAGE whose rate nobody stated.
+    """
+
+    frames: Iterator[np.ndarray]
+    count: int
+    rate: float | None
+
+
+def open_frames(source: Any, fps: float) -> FrameStream:
+    """The frames of an IMAGE or a VIDEO.
+
+    Args:
+        source: IMAGE tensor or VIDEO. A VIDEO from a file is decoded as its frames are asked for, also where it is trimmed.
+        fps: Frames per second wanted of a VIDEO, 0 for its own; of an IMAGE, which is taken as it is, what they are.
+
+    Raises:
+        ValueError: no frames, no video, or a rate out of range. While frames are read: a damaged file, frames that are not RGB,
+            or NaN.
+    """
+    if fps:
+        check_fps(fps)
+    if isinstance(source, torch.Tensor):
+        check_frames(source[:1].movedim(-1, 1) if source.ndim == 4 else source, _WHAT)
+        return FrameStream(_of_images(source, range(source.shape[0])), source.shape[0], fps or None)
+    if isinstance(source, InputImpl.VideoFromFile):
+        try:
+            return _of_file(source, fps)
+        except av.error.FFmpegError as error:
+            raise _damaged(error) from error
+    components = source.get_components()
+    check_frames(components.images[:1].movedim(-1, 1), _WHAT)
+    own = check_fps(float(components.frame_rate), "the video's own rate")
+    wanted = resample_rate(components.images.shape[0], own, fps or own).tolist()
+    return FrameStream(_of_images(components.images, wanted), len(wanted), fps or own)
+
+
+def _of_images(images: torch.Tensor, wanted: Iterable[int]) -> Iterator[np.ndarray]:
+    last, frame = -1, np.zeros(0)
+    for index in wanted:
+        if index != last:
+            image = images[index]
+            check_frames(image.movedim(-1, 0)[None], _WHAT)
+            last, frame = index, image.float().clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
+        yield frame
+
+
+def _of_file(video: Any, fps: float) -> FrameStream:
+    start, seconds = video.get_active_trim_window()
+    with av.open(video.get_stream_source()) as container:
+        if not container.streams.video:
+            raise ValueError("the file has no video stream")
+        times, end = timestamps(container, container.streams.video[0], fps or 30.0)
+    # a trim counts from the zero of the file's clock, as the host's does; times of packets are rounded
+    stop = start + seconds if seconds else end
+    first = bisect.bisect_left(times, start - _SLACK) if start else 0
+    inside = times[first : bisect.bisect_left(times, stop - _SLACK) if seconds else None]
+    if not inside:
+        raise ValueError(f"the video has zero frames from second {start:g} to {stop:g}, expected at least one; trim it elsewhere")
+    end = min(end, stop)
+    own = len(inside) / max(end - inside[0], _SLACK)
+    rate = fps or check_fps(own, "the video's own rate")
+    wanted = resample_by_timestamp(inside, end, rate) + first
+    return FrameStream(_decoded(video, wanted.tolist()), len(wanted), rate)
+
+
+def _decoded(video: Any, wanted: list[int]) -> Iterator[np.ndarray]:
+    """The frames of these indices in presentation order, which do not decrease."""
+    due = 0
+    try:
+        with av.open(video.get_stream_source()) as container:
+            for index, frame in enumerate(container.decode(video=0)):
+                if index != wanted[due]:
+                    continue
+                picture = frame.to_ndarray(format="rgb24")
+                # phones store frames as the sensor lies, and how to turn them
+                upright = np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90))) if frame.rotation else picture
+                while due < len(wanted) and wanted[due] == index:
+                    yield upright
+                    due += 1
+                if due == len(wanted):
+                    return
+    except av.error.FFmpegError as error:
+        raise _damaged(error) from error
+    raise ValueError(f"the video ends after {due} of {len(wanted)} frames; it is cut short or damaged, re-encode it")
+
+
+def _damaged(error: Exception) -> ValueError:
+    return ValueError(f"the video cannot be read ({error}); it is damaged, re-encode it")

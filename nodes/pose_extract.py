@@ -1,0 +1,152 @@
+"""Poses out of pictures and videos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+import torch
+from comfy_api.latest import io
+
+from ..dreamactor_core.extract import weights
+from ..dreamactor_core.extract.catalogue import MODELS, PoseModel, WeightFile
+from ..dreamactor_core.poses import to_pose_keypoint
+from .loaders import CATEGORY
+from .pose import PoseKeypoint, host_progress
+
+KIND = "detection"
+"""The host's folder for networks that find things in pictures."""
+_ELSEWHERE = ("dwpose", "DWPose", "checkpoints/DWPose", "onnx")  # among the models, where other packs look for these files
+_AUX = Path("comfyui_controlnet_aux/ckpts")  # among the custom nodes; one folder for each publisher, one in it for each repository
+_WORKING_MEMORY = 2 << 30  # bytes that both networks may take beside a backbone; they need about half of it
+
+
+def weight_folders() -> list[Path]:
+    """Where weights are looked for, the host's own folders first; a download goes into the first."""
+    own = [Path(path) for path in folder_paths.get_folder_paths(KIND)]
+    others = [Path(folder_paths.models_dir) / name for name in _ELSEWHERE]
+    aux = [Path(path) / _AUX for path in folder_paths.get_folder_paths("custom_nodes")]
+    return [*own, *others, *(publisher for folder in aux if folder.is_dir() for publisher in sorted(folder.iterdir()))]
+
+
+def weights_of(model: PoseModel, download: bool = False) -> dict[WeightFile, Path]:
+    """The files of detector and network; fetched where they are missing if the user asks for that. Raises ExtractError."""
+    folders = weight_folders()
+    found = {file: weights.find(file, folders) for file in (model.detector, model.network)}
+    absent = [file for file, path in found.items() if path is None]
+    if absent and not download:
+        raise weights.missing(absent, folders[0])
+    return {file: path or weights.fetch(file, folders[0], host_progress(file.size)) for file, path in found.items()}
+
+
+def _on_cuda() -> bool:
+    return comfy.model_management.get_torch_device().type == "cuda"
+
+
+def _identity(file: WeightFile, path: Path) -> str:
+    same = weights.sha256_of(path) == file.sha256
+    return f"{path.name} ({'sha256 as published' if same else 'NOT the published file: another sha256'})"
+
+
+class PoseExtract(io.ComfyNode):
+    """IMAGE or VIDEO to POSE_KEYPOINT."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DreamActorPoseExtract",
+            display_name="DreamActor Pose Extract",
+            category=f"{CATEGORY}/pose",
+            description="Finds people (body, face, hands) or animals in images or a video and follows them, so that each has the "
+            "same place in the list in every frame.",
+            search_aliases=["dwpose", "rtmw", "rtmpose", "pose estimator", "openpose", "keypoints", "animal pose", "ap10k"],
+            inputs=[
+                io.MultiType.Input(
+                    "images", types=[io.Image, io.Video],
+                    tooltip="The driving video, or the reference image. IMAGE batch or VIDEO.",
+                ),
+                io.Combo.Input(
+                    "model", options=list(MODELS), default="dwpose",
+                    tooltip="dwpose: photographed people. rtmw: people, drawn ones too. animal: four-legged ones, as a skeleton "
+                    "whose arms are the forelegs. The help page names the files.",
+                ),
+                io.Combo.Input(
+                    "device", options=["auto", "cuda", "cpu"], default="auto",
+                    tooltip="auto: CUDA where ComfyUI itself runs on it, else the CPU. What cannot be had is an error.",
+                ),
+                io.Boolean.Input(
+                    "download", default=False,
+                    tooltip="Fetch weight files that are missing into models/detection, and check their sha256.",
+                ),
+                io.Float.Input(
+                    "fps", default=0.0, min=0.0, max=240.0, step=0.01,
+                    tooltip="Frames per second to take from a VIDEO, 0 for its own rate; of an IMAGE batch, what it has.",
+                ),
+                io.Int.Input(
+                    "max_people", default=4, min=1, max=32,
+                    tooltip="Those who are seen longest stay; in each frame the largest are looked at.",
+                ),
+                io.Float.Input(
+                    "min_confidence", default=0.3, min=0.0, max=1.0, step=0.01,
+                    tooltip="Joints less sure than this are not seen.",
+                ),
+                io.Float.Input(
+                    "detection_threshold", default=0.5, min=0.0, max=1.0, step=0.01,
+                    tooltip="How sure the detector must be that there is somebody. Lower it for drawn or unusual characters.",
+                ),
+            ],
+            outputs=[
+                PoseKeypoint.Output(
+                    display_name="pose_keypoint", tooltip="Person k is the same in all frames; where unseen, all zeros."
+                ),
+                io.Float.Output(display_name="fps", tooltip="Of the poses, for driving_fps. 0 if nobody knows."),
+                io.Image.Output(display_name="preview", tooltip="Up to 16 small frames with skeletons. Pose Draw draws all."),
+                io.String.Output(display_name="report", tooltip="Device, provider, frames/s, people, weights."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls,
+        images: Any,
+        model: str,
+        device: str,
+        download: bool,
+        fps: float,
+        max_people: int,
+        min_confidence: float,
+        detection_threshold: float,
+    ) -> io.NodeOutput:
+        # OpenCV and onnxruntime, not at start-up
+        from ..dreamactor_core.extract import session
+        from ..dreamactor_core.extract.extractor import Extractor
+        from .frames import open_frames
+
+        chosen = MODELS[model]
+        stream = open_frames(images, fps)
+        used = session.choose_device(device, _on_cuda())
+        files = weights_of(chosen, download)
+        index = 0
+        if used == "cuda" and _on_cuda():
+            host_device = comfy.model_management.get_torch_device()
+            index = host_device.index or 0
+            comfy.model_management.free_memory(_WORKING_MEMORY, host_device)
+        detector, network = (session.load(path, used, index) for path in files.values())
+        extractor = Extractor(chosen, detector, network, detection_threshold, min_confidence, max_people)
+        result = extractor(stream.frames, stream.count, stream.rate, host_progress(stream.count))
+
+        poses, rate = result.poses, stream.rate
+        report = [
+            f"model: {chosen.title}",
+            f"device: {used}, {network.provider} of onnxruntime {session.runtime().__version__}",
+            f"frames: {len(poses)} of {poses.width}x{poses.height}" + (f" at {rate:g} fps" if rate else ""),
+            f"speed: {result.frames_per_second:.3g} frames/s",
+            f"people: {len(result.seen)}, seen in {', '.join(map(str, result.seen))} frames"
+            + (f"; {result.left_out} shorter appearances left out" if result.left_out else ""),
+            f"weights: {', '.join(_identity(*pair) for pair in files.items())}",
+        ]
+        preview = torch.from_numpy(result.preview).to(torch.float32).div_(255)
+        return io.NodeOutput(to_pose_keypoint(poses, with_null=False), rate or 0.0, preview, "\n".join(report))

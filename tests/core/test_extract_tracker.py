@@ -1,0 +1,179 @@
+"""Person k stays person k: crossings, losses, entries, and what is not a person at all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dreamactor_core.extract.tracker import Detection, Tracker, looks, unlikeness
+
+RED, BLUE, GREEN = 0, 1, 2
+W, H = 60.0, 160.0
+
+
+def seen(x: float, colour: int, y: float = 200.0, height: float = H, noise: float = 0.0) -> Detection:
+    """Somebody whose middle is at x, y; their name is in the joints."""
+    box = np.array([x - W / 2, y - height / 2, x + W / 2, y + height / 2])
+    colours = np.full(64, noise / 64)
+    colours[[colour * 7, colour * 7 + 1]] += (1 - noise) / 2
+    return Detection(box, np.full((1, 3), float(colour)), colours)
+
+
+def names(tracker: Tracker, most: int = 10) -> list[list[int | None]]:
+    """For each person of the list, who they are in each frame."""
+    return [
+        [int(track.seen[t].joints[0, 0]) if t in track.seen else None for t in range(tracker.frames)]
+        for track in tracker.people(most)
+    ]
+
+
+def follow(frames: list[list[Detection]], patience: int = 30) -> Tracker:
+    tracker = Tracker(patience)
+    for detections in frames:
+        tracker.add(detections)
+    return tracker
+
+
+def is_one(row: list[int | None], colour: int) -> bool:
+    return {name for name in row if name is not None} == {colour}
+
+
+@pytest.mark.parametrize("speed", [4, 9, 15])
+@pytest.mark.parametrize("hidden", [0, 3, 8])
+def test_two_who_cross(speed: int, hidden: int) -> None:
+    """For some frames the one behind is not found; detections come in any order."""
+    rng = np.random.default_rng(speed + hidden)
+    half = 300 // speed
+    frames = []
+    for t in range(2 * half):
+        away = speed * (t - half)
+        people = [seen(320 + away, RED), seen(320 - away, BLUE)]
+        if abs(t - half) <= hidden / 2 and hidden:
+            people = people[:1]
+        frames.append([people[i] for i in rng.permutation(len(people))])
+    rows = names(follow(frames))
+    assert len(rows) == 2
+    assert is_one(rows[0], RED), "who is further left at first comes first"
+    assert is_one(rows[1], BLUE)
+
+
+def test_two_in_the_same_clothes_cross_by_their_motion() -> None:
+    frames = [[seen(100 + 10 * t, RED), seen(500 - 10 * t, RED)] for t in range(41)]
+    for t in (19, 20, 21):
+        frames[t] = frames[t][:1]
+    tracker = follow(frames)
+    first, second = tracker.people(4)
+    assert [first.seen[t].box[0] + W / 2 for t in (0, 40)] == [100, 500]
+    assert [second.seen[t].box[0] + W / 2 for t in (0, 40)] == [500, 100]
+
+
+def test_two_who_meet_and_turn_back_are_told_by_their_looks() -> None:
+    frames = []
+    for t in range(60):
+        near = 20 + 8 * abs(t - 30)
+        frames.append([seen(320 - near, RED), seen(320 + near, BLUE)] if abs(t - 30) > 3 else [seen(320, RED)])
+    rows = names(follow(frames))
+    assert [is_one(row, colour) for row, colour in zip(rows, (RED, BLUE), strict=True)] == [True, True]
+
+
+def test_three_who_cross_at_once() -> None:
+    frames = []
+    for t in range(61):
+        people = [seen(100 + 7 * t, RED), seen(520 - 7 * t, BLUE), seen(310, GREEN, y=200 + 0.5 * t)]
+        frames.append(people[:2] if abs(t - 30) < 4 else people)
+    rows = names(follow(frames))
+    assert [is_one(row, colour) for row, colour in zip(rows, (RED, GREEN, BLUE), strict=True)] == [True] * 3
+
+
+@pytest.mark.parametrize("gap", [1, 5, 12, 29])
+def test_a_short_loss(gap: int) -> None:
+    frames = [[seen(100 + 3 * t, RED), seen(500, BLUE)] for t in range(80)]
+    for t in range(20, 20 + gap):
+        frames[t] = frames[t][1:]
+    red, blue = names(follow(frames))
+    assert is_one(red, RED)
+    assert red.count(None) == gap
+    assert all(name is None for name in red[20 : 20 + gap])
+    assert blue == [BLUE] * 80
+
+
+def test_a_loss_beyond_patience_is_a_new_person() -> None:
+    frames = [[seen(100, RED)] if not 20 <= t < 40 else [] for t in range(60)]
+    assert len(names(follow(frames, patience=30))) == 1
+    assert len(names(follow(frames, patience=19))) == 2
+
+
+def test_somebody_else_at_the_same_place_is_a_new_person() -> None:
+    frames = [[seen(100, RED)] if t < 20 else [] if t < 30 else [seen(100, BLUE)] for t in range(60)]
+    first, second = names(follow(frames))
+    assert is_one(first, RED)
+    assert is_one(second, BLUE)
+
+
+def test_who_comes_in_later_comes_later_in_the_list_and_who_leaves_stays() -> None:
+    frames = [[seen(300, RED)] for _ in range(40)]
+    for t in range(10, 25):
+        frames[t].insert(0, seen(60, BLUE))  # further left, and first in its frames
+    red, blue = names(follow(frames))
+    assert red == [RED] * 40
+    assert blue == [None] * 10 + [BLUE] * 15 + [None] * 15
+
+
+def test_the_longest_seen_are_kept_and_blinks_are_no_people() -> None:
+    frames = [[seen(300, RED)] for _ in range(40)]
+    for t in range(5, 25):
+        frames[t].append(seen(60, BLUE))
+    for t in range(30, 33):
+        frames[t].append(seen(560, GREEN))
+    for t in (8, 9):
+        frames[t].append(seen(560, GREEN))
+    tracker = follow(frames, patience=5)
+    assert [sum(name is not None for name in row) for row in names(tracker)] == [40, 20, 3]
+    assert [is_one(row, colour) for row, colour in zip(names(tracker, 2), (RED, BLUE), strict=True)] == [True, True]
+    single = follow([[seen(300, RED), seen(60, BLUE)]])
+    assert names(single) == [[BLUE], [RED]], "of a single picture everybody is kept, from the left"
+
+
+def test_what_covers_somebody_is_not_taken_for_their_looks() -> None:
+    """One stands half behind the other for long, and shows the other's colours; then is hidden, and comes out elsewhere."""
+    frames = [[seen(200, RED), seen(400, BLUE)] for _ in range(5)]
+    covered = Detection(seen(225, BLUE).box, seen(225, BLUE).joints, seen(200, RED).looks)
+    frames += [[seen(200, RED), seen(400 - 175 * t / 40, BLUE)] for t in range(40)]
+    frames += [[seen(200, RED), covered] for _ in range(60)]
+    frames += [[seen(200, RED)] for _ in range(10)]
+    frames += [[seen(200, RED), seen(290, BLUE)] for _ in range(10)]
+    red, blue = names(follow(frames))
+    assert is_one(red, RED)
+    assert is_one(blue, BLUE)
+
+
+def test_jitter_and_a_changing_size() -> None:
+    rng = np.random.default_rng(3)
+    frames = [
+        [
+            seen(200 + rng.normal(0, 6), RED, height=H * rng.uniform(0.8, 1.2), noise=0.3),
+            seen(275 + rng.normal(0, 6), BLUE, height=H * rng.uniform(0.8, 1.2), noise=0.3),
+        ]
+        for _ in range(100)
+    ]
+    red, blue = names(follow(frames))
+    assert red == [RED] * 100
+    assert blue == [BLUE] * 100
+
+
+def test_looks_are_the_colours_of_the_middle() -> None:
+    frame = np.zeros((100, 100, 3), np.uint8)
+    frame[:, :50] = (255, 0, 0)
+    frame[:, 50:] = (0, 0, 255)
+    left, right = looks(frame, np.array([0, 0, 40, 100.0])), looks(frame, np.array([60, 0, 100, 100.0]))
+    assert left.sum() == pytest.approx(1)
+    assert unlikeness(left, left) == pytest.approx(0)
+    assert unlikeness(left, right) == 1
+    assert unlikeness(looks(frame, np.array([0, 0, 100, 100.0])), left) == pytest.approx(1 - 0.5**0.5)
+    outside = looks(frame, np.array([200, 200, 240, 300.0]))
+    assert outside.sum() == pytest.approx(1)
+
+
+def test_frames_without_anybody() -> None:
+    tracker = follow([[], [], []])
+    assert (tracker.frames, tracker.people(4)) == (3, [])

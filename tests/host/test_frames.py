@@ -1,0 +1,55 @@
+"""The frames of a file one after the other: which of them, and at what rate."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from comfy_api.latest import InputImpl
+from toys import write_video
+
+
+@pytest.mark.parametrize(
+    ("trim", "fps", "shown", "rate"),
+    [
+        ({}, 0.0, range(24), 24.0),
+        ({}, 12.0, range(0, 24, 2), 12.0),
+        ({}, 48.0, [i // 2 for i in range(48)], 48.0),
+        ({"start_time": 0.25, "duration": 0.5}, 0.0, range(6, 18), 24.0),
+        ({"start_time": 0.25, "duration": 0.5}, 12.0, range(6, 18, 2), 12.0),
+        ({"start_time": 0.75}, 0.0, range(18, 24), 24.0),
+        ({"start_time": -0.25}, 0.0, range(18, 24), 24.0),
+        ({"duration": 0.25}, 24.0, range(6), 24.0),
+    ],
+)
+def test_the_frames_of_a_file(
+    pack: ModuleType, tmp_path: Path, trim: dict[str, float], fps: float, shown: Any, rate: float
+) -> None:
+    frames = import_module(f"{pack.__name__}.nodes.frames")
+    pictures = [np.full((32, 48, 3), 10 * i, np.uint8) for i in range(24)]
+    video = InputImpl.VideoFromFile(str(write_video(tmp_path / "grey.mp4", pictures)), **trim)
+    stream = frames.open_frames(video, fps)
+    got = [int(frame[0, 0, 0]) // 10 for frame in stream.frames]
+    assert got == list(shown)
+    assert (stream.count, stream.rate) == (len(got), pytest.approx(rate, rel=1e-3))
+    if not fps:
+        theirs = video.get_components().images
+        assert [round(float(image[0, 0, 0]) * 25.5) for image in theirs] == got, "as the host trims it"
+    with pytest.raises(ValueError, match="zero frames from second 5"):
+        frames.open_frames(InputImpl.VideoFromFile(str(tmp_path / "grey.mp4"), start_time=5.0, duration=1.0), fps)
+
+
+def test_a_variable_frame_rate_keeps_its_speed(pack: ModuleType, tmp_path: Path) -> None:
+    frames = import_module(f"{pack.__name__}.nodes.frames")
+    moments = [*range(0, 500, 25), *range(500, 1500, 100)]
+    pictures = [np.full((32, 48, 3), 8 * i, np.uint8) for i in range(len(moments))]
+    path = write_video(tmp_path / "variable.mp4", pictures, 1000, moments)
+    stream = frames.open_frames(InputImpl.VideoFromFile(str(path)), 20.0)
+    got = [int(frame[0, 0, 0]) // 8 for frame in stream.frames]
+    assert got == [max(i for i, m in enumerate(moments) if m <= 50 * k + 1) for k in range(len(got))]
+    components = InputImpl.VideoFromComponents(InputImpl.VideoFromFile(str(path)).get_components())
+    assert frames.open_frames(components, 0.0).count == len(moments)
