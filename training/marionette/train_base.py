@@ -38,6 +38,7 @@ from training.marionette.backbone import (
     save_words,
     wan_statistics,
 )  # fmt: skip
+from training.marionette.panel_heads import place_panel_heads
 from training.optimizer import MuonAdamW, trapezoid_lr
 
 VALIDATION_SIGMAS = (0.5, 0.75, 0.9, 0.98)
@@ -190,7 +191,11 @@ def main() -> None:
         save_words()
     words, vae = load_words(), load_vae()
     train, held_out = Panels(args.cache, "train", words), Panels(args.cache, "validation", words)
-    model = load_model() if args.init else WanTransformer3DModel(**MODEL_CONFIG)
+    if args.init:
+        model = load_model()
+    else:
+        model = WanTransformer3DModel(**MODEL_CONFIG)
+        place_panel_heads(model, train.video.shape[-1] // model.config.patch_size[2])
     model.to(device)
     averaged = {k: v.detach().clone() for k, v in model.state_dict().items()}
     shadow = WanTransformer3DModel(**MODEL_CONFIG)
