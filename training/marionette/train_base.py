@@ -80,8 +80,8 @@ class Panels:
         return known
 
     def draw(self, rng: np.random.Generator, count: int, split_screen: bool, first_only: bool = False) -> Batch:
-        """A batch of single panels, or of split screens: of a clip and its filtered copy (five in ten), of one motion on two
-        characters (three in ten), of two motions.
+        """A batch of single panels, or of split screens: of a clip twice (20%), of a clip and its filtered copy (40%), of one
+        motion on two characters (25%), of two motions.
         """
         samples, texts = [], []
         for _ in range(count):
@@ -90,7 +90,8 @@ class Panels:
             panels = [(group, int(rng.integers(cache.CHARACTERS + 1)))]
             if split_screen:
                 kind = rng.random()
-                panels = [(group, 0), (group, cache.COPY)] if kind < 0.5 else [(group, a), (group if kind < 0.8 else another, b)]
+                beside = (group, a) if kind < 0.2 else (group, b) if 0.6 <= kind < 0.85 else (another, b)
+                panels = [(group, 0), (group, cache.COPY)] if 0.2 <= kind < 0.6 else [(group, a), beside]
                 panels = [panels[int(i)] for i in rng.permutation(2)]
             known = [self._known(rng, 0.0 if first_only else rate) for rate in _rates(rng)]
             samples.append([self.panel(*panel, mask) for panel, mask in zip(panels, known, strict=False)])
