@@ -12,7 +12,10 @@ Shards are written whole or not at all; a second call goes on after the last one
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import json
+import os
 import time
 from pathlib import Path
 
@@ -118,27 +121,48 @@ def _check(path: Path) -> None:
             )
 
 
+@functools.cache
+def _encoder(device: str):
+    return load_vae().to(device)
+
+
+def _write_shard(kind: str, split: Split, device: str, job: tuple[Path, range]) -> Path:
+    path, indices = job
+    vae, samples = _encoder(device), []
+    for index in indices:
+        with torch.no_grad(), torch.autocast(device, torch.bfloat16):
+            one = _encode_panels(vae, split, index) if kind == "panels" else _encode_composite(vae, kind, split, index)
+        samples.append(one)
+    tensors = {k: torch.stack([s[k] for s in samples]).half() for k in samples[0] if k != "text"}
+    texts = json.dumps([s["text"] for s in samples])
+    save_atomic(tensors, path, {"text": texts, "kind": kind, "split": split, **_provenance()})
+    return path
+
+
 def build(kind: str, out: Path, count: int, split: Split) -> None:
-    """Write shards until there are `count` samples (for panels: groups)."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    vae = load_vae().to(device)
+    """Write shards until there are `count` samples (for panels: groups). On the CPU one process a core works at it."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     folder = out / f"{kind}_{split}"
-    started = time.time()
     shards = -(-count // SHARD)
+    jobs = []
     for shard in range(shards):
         path = folder / f"{shard:05d}.safetensors"
         if path.exists():
             _check(path)
-            continue
-        samples = []
-        for index in range(shard * SHARD, (shard + 1) * SHARD):
-            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
-                one = _encode_panels(vae, split, index) if kind == "panels" else _encode_composite(vae, kind, split, index)
-            samples.append(one)
-        tensors = {k: torch.stack([s[k] for s in samples]).half() for k in samples[0] if k != "text"}
-        texts = json.dumps([s["text"] for s in samples])
-        save_atomic(tensors, path, {"text": texts, "kind": kind, "split": split, **_provenance()})
-        print(f"{kind} {split}: shard {shard + 1}/{shards}, {time.time() - started:.0f} s", flush=True)
+        else:
+            jobs.append((path, range(shard * SHARD, (shard + 1) * SHARD)))
+    started, done = time.time(), shards - len(jobs)
+    write = functools.partial(_write_shard, kind, split, device)
+    workers = min(len(jobs), os.cpu_count() or 1) if device == "cpu" else 1
+    with contextlib.ExitStack() as stack:
+        if workers > 1:  # one thread each: the clips are too small to be shared out
+            context = torch.multiprocessing.get_context("spawn")
+            written = stack.enter_context(context.Pool(workers, torch.set_num_threads, (1,))).imap_unordered(write, jobs)
+        else:
+            written = map(write, jobs)
+        for path in written:
+            done += 1
+            print(f"{kind} {split}: {path.name}, {done}/{shards} shards, {time.time() - started:.0f} s", flush=True)
 
 
 def load(out: Path, kind: str, split: Split) -> tuple[dict[str, torch.Tensor], list[list[str]]]:
