@@ -2,7 +2,7 @@
 
     python run.py demo [--reference IMAGE] [--drive VIDEO|KEYPOINTS.json] [--out DIR]
     python run.py test [pytest arguments]
-    python run.py bench quality|speed|pose_draw [--seed N] [--json FILE]
+    python run.py bench quality|text|speed|pose_draw [--seed N] [--json FILE]
     python run.py comfyui [ComfyUI arguments]
     python run.py setup
 

@@ -1,1 +1,1 @@
-"""Measurements, one command each: `python run.py bench quality|speed`."""
+"""Measurements, one command each: `python run.py bench quality|text|speed|pose_draw`."""

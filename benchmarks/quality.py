@@ -26,6 +26,7 @@ from benchmarks.measures import (
     part_iou,
     psnr_on,
     segment,
+    size_error,
     structural_similarity,
 )  # fmt: skip
 from dreamactor_core.poses import from_body_joints, to_pose_keypoint
@@ -45,10 +46,18 @@ ROWS: tuple[tuple[str, Plan, Plan], ...] = (
     ("rgb", "human", "cartoon"),
     ("rgb", "quadruped", "quadruped"),
     ("rgb", "bird", "bird"),
+    ("pose", "cartoon", "human"),
+    ("pose_retarget", "human", "cartoon"),
+    ("pose_retarget", "cartoon", "human"),
 )
-"""Variant, the driver's plan, the reference's plan."""
+"""Variant, the driver's plan, the reference's plan. A cartoon's head is more than 1.5 times as large beside its limbs as a
+human's, so the rows of both plans measure what other proportions do. `pose_retarget` runs the pairs of its `pose` row
+through Pose Retarget, which knows the reference's own pose."""
 _SCALE = 4  # files are drawn larger than the panel, as the world itself is before it is averaged down
-FIGURES = ("psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "colour_vae")
+FIGURES = (
+    "psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "colour_vae", "size",
+    "size_vae",
+)  # fmt: skip
 
 
 @dataclass
@@ -63,10 +72,15 @@ class Pair:
 
 def sample_pair(seed: int, row: int, index: int) -> Pair:
     """A held-out pair: the reference stands in a pose of its own at frame 0, and the driver's motion follows."""
-    _, driver_plan, plan = ROWS[row]
-    rng = rng_for("test", 1 + seed, row, index)
+    variant, driver_plan, plan = ROWS[row]
+    rng = rng_for("test", 1 + seed, ROWS.index((variant.removesuffix("_retarget"), driver_plan, plan)), index)
     scene = sample_scene(rng, plan)
     return Pair(scene, scene.with_character(rng, driver_plan), *scene.draw())
+
+
+def _write_poses(path: Path, joints: np.ndarray) -> None:
+    poses = from_body_joints(joints, HEIGHT, WIDTH)
+    path.write_text(json.dumps({"frames": to_pose_keypoint(poses), "frame_ms": 1000 / FPS}))
 
 
 class Runner:
@@ -83,22 +97,29 @@ class Runner:
         drawn = pair.scene.draw(*large)[0]
         write_image(reference, drawn[0])
         write_video(truth, drawn[LEAD_IN:], FPS)
-        if variant == "pose":
+        if variant.startswith("pose"):
             driver = driver.with_suffix(".json")
-            poses = from_body_joints(pair.driver.keypoints()[LEAD_IN:], HEIGHT, WIDTH)
-            driver.write_text(json.dumps({"frames": to_pose_keypoint(poses), "frame_ms": 1000 / FPS}))
+            _write_poses(driver, pair.driver.keypoints()[LEAD_IN:])
+            _write_poses(reference.with_suffix(".json"), pair.scene.keypoints()[:1])
         else:
             write_video(driver, pair.driver.draw(*large)[0][LEAD_IN:], FPS)
         return reference.name, driver.name, truth.name
 
     def run(self, variant: str, reference: str, driver: str, text: str, truth: str | None = None) -> list[np.ndarray]:
         """Result frames, and with `truth` also the truth after a round trip through the VAE; RGB uint8."""
-        graph = copy.deepcopy(self.graphs[variant])
+        graph = copy.deepcopy(self.graphs[variant.removesuffix("_retarget")])
         by_title(graph, "Reference")["inputs"]["image"] = reference
         by_title(graph, "Prompt")["inputs"]["text"] = text
-        if variant == "pose":
+        if variant.startswith("pose"):
             by_title(graph, "Driving poses")["inputs"]["poses"] = driver
-            by_title(graph, "Skeleton")["inputs"]["fit"] = "canvas"  # the world's characters fill their frame already
+            skeleton = by_title(graph, "Skeleton")["inputs"]
+            skeleton["fit"] = "canvas"  # the world's characters fill their frame already
+            if variant == "pose_retarget":
+                own = Path(reference).with_suffix(".json").name
+                graph["own"] = {"class_type": "DreamActorLoadPoses", "inputs": {"poses": own, "fps": 0}}
+                fitted = {"pose_keypoint": skeleton["pose_keypoint"], "reference_pose": ["own", 0], "travel_frames": 0}
+                graph["fitted"] = {"class_type": "DreamActorPoseRetarget", "inputs": fitted}
+                skeleton["pose_keypoint"] = ["fitted", 0]
         else:
             by_title(graph, "Driving video")["inputs"]["file"] = driver
         for title in ("Result", "Composite preview"):
@@ -151,6 +172,8 @@ def judge(pair: Pair, result: np.ndarray, other: np.ndarray, round_trip: np.ndar
         "iou_other": part_iou(segment(other, palette), labels, parts),
         "colour": colour_error(result, labels, own),
         "colour_vae": colour_error(round_trip, labels, own),
+        "size": size_error(found, labels, len(names)),
+        "size_vae": size_error(segment(round_trip, palette), labels, len(names)),
     }
 
 
@@ -190,7 +213,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0, help="draws another held-out set")
     parser.add_argument("--json", type=Path, help="write the rows there")
-    parser.add_argument("--pairs", type=int, default=12, help="pairs a row; there are six rows")
+    parser.add_argument("--pairs", type=int, default=12, help=f"pairs a row; there are {len(ROWS)} rows")
     parser.add_argument("--sheet", type=Path, help="write a picture: truth, result and driver of two pairs a row")
     args = parser.parse_args()
     if args.pairs < 2:

@@ -13,6 +13,7 @@ from benchmarks.measures import (
     part_iou,
     psnr_on,
     segment,
+    size_error,
     structural_similarity,
 )  # fmt: skip
 from benchmarks.quality import ROWS, judge, sample_pair
@@ -56,6 +57,33 @@ def test_perfect_and_constant_offset() -> None:
     error = np.square((truth.astype(float) - darker) / 255).mean()
     assert psnr_on(darker, truth) == pytest.approx(-10 * np.log10(error), abs=1e-3)
     assert structural_similarity(truth, truth) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_size_error_is_the_ratio_of_areas() -> None:
+    labels = bar(2, 1) | bar(10, 2)
+    assert size_error(labels, labels, 2) == 0
+    wider = labels.copy()
+    wider[:, :, 6:8] = 1  # six columns for four
+    assert size_error(wider, labels, 2) == pytest.approx(np.log(1.5) / 2)
+    assert size_error(np.zeros_like(labels), labels, 2) == pytest.approx(np.log(64))
+
+
+def test_a_cartoon_and_a_human_differ_in_proportions_by_more_than_half() -> None:
+    for row, (variant, driver, plan) in enumerate(ROWS):
+        if variant.startswith("pose") and driver != plan:
+            for index in range(8):
+                pair = sample_pair(0, row, index)
+                own, drivers = (scene.character.proportions for scene in (pair.scene, pair.driver))
+                for limb in ("arm", "leg"):
+                    ratio = own["head"] / own[limb] / (drivers["head"] / drivers[limb])
+                    assert max(ratio, 1 / ratio) > 1.5
+
+
+def test_retargeted_rows_have_the_pairs_of_their_pose_rows() -> None:
+    for row, (variant, driver, plan) in enumerate(ROWS):
+        if variant == "pose_retarget":
+            same = ROWS.index(("pose", driver, plan))
+            assert (sample_pair(0, row, 1).truth == sample_pair(0, same, 1).truth).all()
 
 
 def test_colour_error_is_the_offset() -> None:

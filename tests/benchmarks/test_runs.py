@@ -7,9 +7,10 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks import quality, speed
+from benchmarks import quality, speed, text
 
 KEYS = {"psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other"}
 
@@ -40,3 +41,28 @@ def test_speed_reports_a_ratio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     found = json.loads(out.read_text())
     assert found["step_ratio"]["joint"] > 0
     assert found["rows"][0]["frames"] == 9
+
+
+def test_text_reports_the_sign_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "text.json"
+    monkeypatch.setattr(sys, "argv", ["text", "--clips", "2", "--seed", "3", "--json", str(out)])
+    text.main()
+    found = json.loads(out.read_text())
+    assert found["n"] == 2 and 0.02 < found["right"] < 1 and 0 < found["p_wrong"] <= 1
+    assert len({found["right"], found["wrong"], found["none"]}) == 3, "the text made no difference at all"
+
+
+def test_a_sign_test_counts_clips() -> None:
+    # 9 of 10 clips are better with the right text than with a wrong one; none is decided against no text
+    right = np.full(10, 0.2)
+    wrong = right + np.array([0.01] * 9 + [-0.5])
+    found = text.summary(np.stack([right, wrong, right], 1))
+    assert (found["wins_over_wrong"], found["wins_over_none"], found["p_none"]) == (9, 0, 1.0)
+    assert found["p_wrong"] == pytest.approx(11 / 1024)
+
+
+def test_the_wrong_text_is_another_motion_of_the_same_character() -> None:
+    for index in range(20):
+        scene, wrong = text.sample_clip(0, index)
+        plan = scene.character.plan
+        assert wrong != scene.describe() and wrong.startswith(f"a {plan} ") and wrong.removeprefix(f"a {plan} ") in text.LIMBS

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from training.marionette import cache
 from training.marionette.backbone import load_vae
+from training.marionette.world import HEIGHT, WIDTH, Scene, rng_for, sample_scene
 
 
 @pytest.mark.parametrize("kind", ["pose", "rgb"])
@@ -39,3 +41,27 @@ def test_a_second_call_goes_on_where_the_first_ended(tmp_path: Path, monkeypatch
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         alone = cache._encode_composite(load_vae(), "pose", "train", 2)["target"].half()
     assert (three - alone).abs().max() < 0.06  # another number of threads rounds otherwise
+
+
+def test_skeletons_get_other_bones_and_lose_limbs_but_keep_the_motion(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(cache, "draw_skeleton", lambda poses, *size: drawn.append(poses) or np.zeros(1))
+    clips = 80
+    bodies = 0
+    plain = Scene.keypoints
+    for index in range(clips):
+        rng = rng_for("validation", 9, index)
+        scene = sample_scene(rng, "cartoon")
+        cache.skeleton_of(scene, rng)
+        own = plain(scene, HEIGHT, WIDTH)
+        shown = np.stack([people[0].body for people in drawn[-1].frames])
+        bodies += not np.allclose(shown[shown[..., 2] > 0], own[shown[..., 2] > 0], atol=1e-3)
+        hidden = {i for i in range(18) if not shown[:, i, 2].any()}
+        assert hidden in [set(), *map(set, cache.LIMBS.values())]
+        if not hidden & {6, 7}:  # bones have other lengths, but the same directions
+            for a, b in ((5, 6), (6, 7)):
+                turned = [np.arctan2(*(p[:, b, :2] - p[:, a, :2]).T) for p in (own, shown)]
+                assert np.abs(np.sin(turned[0] - turned[1])).max() < 0.01
+    # other bodies on half of the clips, the paper's factors on 30% of the rest
+    assert 0.5 < bodies / clips < 0.8
+    assert any(not people.frames[0][0].body[3, 2] for people in drawn), "no clip lost its arms"

@@ -66,7 +66,7 @@ def test_only_feed_forward_layers_learn_and_the_loss_falls(model: WanTransformer
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-2)
     losses = []
     for _ in range(8):
-        loss = generated_loss(model, batch, sigma, noise)
+        loss = generated_loss(model, batch, sigma, noise).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

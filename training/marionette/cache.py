@@ -41,6 +41,9 @@ CHARACTERS, COPY = 2, 2
 _SETTLED = 13
 SPEC = ClipSpec(FRAMES, LEAD_IN, FPS)
 
+_OTHER_BONES, _HIDDEN_LIMBS = 0.5, 0.12
+LIMBS = {"arms": (3, 4, 6, 7), "legs": (9, 10, 12, 13)}
+"""OpenPose joints of both arms and of both legs, without shoulders and hips."""
 _BIPEDS, _ALL = ("human", "cartoon"), ("human", "cartoon", "quadruped", "bird")
 
 
@@ -50,10 +53,22 @@ def to_pixels(frames: np.ndarray) -> torch.Tensor:
 
 
 def skeleton_of(scene: Scene, rng: np.random.Generator | None) -> np.ndarray:
-    """Skeleton video of a scene; with `rng`, on the paper's share of clips with random bone lengths."""
-    poses = from_body_joints(scene.keypoints(), HEIGHT, WIDTH)
-    if rng is not None:
-        poses = scale_bones(poses, rng)
+    """Skeleton video of a scene; with `rng`, augmented.
+
+    The factors of the paper cover people. This world's cartoon bodies differ from its humans by more, so half of the
+    clips get the bone lengths of another body of the world, with the same joint angles and the feet on the floor; of the
+    rest, the paper's share gets the paper's factors. Some clips lose a pair of limbs, which only the text tells about.
+    """
+    if rng is not None and rng.random() < _OTHER_BONES:
+        scene, rng_scale = scene.with_character(rng, str(rng.choice(_BIPEDS, p=[0.7, 0.3]))), None
+    else:
+        rng_scale = rng
+    joints = scene.keypoints()
+    if rng is not None and rng.random() < _HIDDEN_LIMBS:
+        joints[:, LIMBS[str(rng.choice(list(LIMBS)))]] = 0
+    poses = from_body_joints(joints, HEIGHT, WIDTH)
+    if rng_scale is not None:
+        poses = scale_bones(poses, rng_scale)
     return draw_skeleton(poses, HEIGHT, WIDTH)
 
 
@@ -89,8 +104,8 @@ def _encode_panels(vae, split: Split, index: int) -> dict[str, torch.Tensor]:
     return {"video": video, "first_frame": torch.cat([first, rest], 2), "text": texts}
 
 
-def _encode_composite(vae, kind: str, split: Split, index: int) -> dict[str, torch.Tensor]:
-    target, driver, text = draw_pair(kind, split, index)
+def encode_composite(vae, target: torch.Tensor, driver: torch.Tensor) -> dict[str, torch.Tensor]:
+    """`condition` (16, t, h, 2w), which is Z, and `target` (16, t, h, w) of clips (1, 3, T, H, W)."""
     driven = driver[:, :, SPEC.lead_in :]
     layout = SpatialLayout()
 
@@ -101,7 +116,12 @@ def _encode_composite(vae, kind: str, split: Split, index: int) -> dict[str, tor
     # what is to be generated: the whole composite with the true animation in its left half, encoded as one video
     motion = condition.composite[..., WIDTH:]
     truth = layout.crop(encode_float(layout.join(target, motion)))
-    return {"condition": normalise(vae, condition.latents)[0], "target": normalise(vae, truth)[0], "text": [text]}
+    return {"condition": normalise(vae, condition.latents)[0], "target": normalise(vae, truth)[0]}
+
+
+def _encode_composite(vae, kind: str, split: Split, index: int) -> dict[str, torch.Tensor | list[str]]:
+    target, driver, text = draw_pair(kind, split, index)
+    return {**encode_composite(vae, target, driver), "text": [text]}
 
 
 def _provenance() -> dict[str, str]:

@@ -65,10 +65,10 @@ class Composites:
 
 
 def generated_loss(model, batch: Batch, sigma: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """Flow-matching loss on the generated half."""
+    """Flow-matching loss on the generated half, (B,)."""
     s = sigma.view(-1, 1, 1, 1, 1)
     error = predict(model, (1 - s) * batch.clean + s * noise, sigma, batch) - (noise - batch.clean)
-    return LAYOUT.crop(error).square().mean()
+    return LAYOUT.crop(error).square().mean((1, 2, 3, 4))
 
 
 @torch.no_grad()
@@ -81,7 +81,7 @@ def validate(model, data: Composites, count: int = 32) -> tuple[float, float]:
     for k, sigma in enumerate(VALIDATION_SIGMAS):
         noise = torch.randn(batches[0].clean.shape, generator=generator).to(model.device)
         for row, batch in enumerate(batches):
-            losses[row, k] = float(generated_loss(model, batch, torch.full((len(indices),), sigma).to(noise), noise))
+            losses[row, k] = float(generated_loss(model, batch, torch.full((len(indices),), sigma).to(noise), noise).mean())
     right, other = losses.mean(1)
     return float(right), float(other)
 
@@ -164,7 +164,7 @@ def main() -> None:
         batch = batch.to(device)
         sigma = sample_sigmas(args.batch, generator, 1.5, 1.0).to(device)
         noise = torch.randn(batch.clean.shape, generator=generator).to(device)
-        loss = generated_loss(model, batch, sigma, noise)
+        loss = generated_loss(model, batch, sigma, noise).mean()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(list(trained.values()), 1.0)
