@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
+from dreamactor_core.augment import normalise as box_normalise
 from dreamactor_core.augment import scale_bones
 from dreamactor_core.clips import ClipSpec
 from dreamactor_core.conditions import build_condition
@@ -41,7 +42,7 @@ CHARACTERS, COPY = 2, 2
 _SETTLED = 13
 SPEC = ClipSpec(FRAMES, LEAD_IN, FPS)
 
-_OTHER_BONES, _HIDDEN_LIMBS = 0.5, 0.12
+_OTHER_BONES, _HIDDEN_LIMBS, _NORMALISED = 0.5, 0.12, 0.35
 LIMBS = {"arms": (3, 4, 6, 7), "legs": (9, 10, 12, 13)}
 """OpenPose joints of both arms and of both legs, without shoulders and hips."""
 _BIPEDS, _ALL = ("human", "cartoon"), ("human", "cartoon", "quadruped", "bird")
@@ -58,6 +59,7 @@ def skeleton_of(scene: Scene, rng: np.random.Generator | None) -> np.ndarray:
     The factors of the paper cover people. This world's cartoon bodies differ from its humans by more, so half of the
     clips get the bone lengths of another body of the world, with the same joint angles and the feet on the floor; of the
     rest, the paper's share gets the paper's factors. Some clips lose a pair of limbs, which only the text tells about.
+    Some are normalised by their box, as the workflows do with drivers that were filmed elsewhere.
     """
     if rng is not None and rng.random() < _OTHER_BONES:
         scene, rng_scale = scene.with_character(rng, str(rng.choice(_BIPEDS, p=[0.7, 0.3]))), None
@@ -69,6 +71,8 @@ def skeleton_of(scene: Scene, rng: np.random.Generator | None) -> np.ndarray:
     poses = from_body_joints(joints, HEIGHT, WIDTH)
     if rng_scale is not None:
         poses = scale_bones(poses, rng_scale)
+    if rng is not None and rng.random() < _NORMALISED:
+        poses = box_normalise(poses, HEIGHT, WIDTH)
     return draw_skeleton(poses, HEIGHT, WIDTH)
 
 
