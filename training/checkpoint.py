@@ -34,6 +34,7 @@ class TrainState:
         modules: Name to module; their parameters and buffers are saved.
         optimizers: Saved with their state tensors.
         ema: Name to a dict of averaged tensors, updated in place by the loop.
+        run: What the run is: settings, and hashes of the files it reads. A state of another run is refused.
     """
 
     def __init__(
@@ -41,12 +42,13 @@ class TrainState:
         modules: dict[str, torch.nn.Module],
         optimizers: dict[str, torch.optim.Optimizer],
         ema: dict[str, dict[str, torch.Tensor]] | None = None,
+        run: dict[str, str | int | float] | None = None,
     ) -> None:
-        self.modules, self.optimizers, self.ema = modules, optimizers, ema or {}
+        self.modules, self.optimizers, self.ema, self.run = modules, optimizers, ema or {}, run or {}
 
-    def save(self, path: Path, step: int, **extra: Any) -> None:
+    def save(self, path: Path, step: int) -> None:
         tensors: dict[str, torch.Tensor] = {"rng/torch": torch.get_rng_state()}
-        header: dict[str, Any] = {"step": step, "extra": extra, "optimizers": {}}
+        header: dict[str, Any] = {"step": step, "run": self.run, "optimizers": {}}
         for name, module in self.modules.items():
             tensors |= {f"module/{name}/{k}": v for k, v in module.state_dict().items()}
         for name, averaged in self.ema.items():
@@ -58,10 +60,18 @@ class TrainState:
                 tensors |= {f"optimizer/{name}/{index}/{k}": torch.as_tensor(v).clone() for k, v in values.items()}
         save_atomic(tensors, path, {"state": json.dumps(header)})
 
-    def load(self, path: Path) -> dict[str, Any]:
-        """Restore everything in place. Returns the header: `step` and `extra`."""
+    def load(self, path: Path) -> int:
+        """Restore everything in place and return the step. Raises ValueError, before anything is changed, when the state is
+        that of another run."""
         with safe_open(path, "pt") as file:
             header = json.loads(file.metadata()["state"])
+            stored = header.get("run", {})
+            for key in sorted(stored.keys() | self.run.keys()):
+                if stored.get(key) != self.run.get(key):
+                    raise ValueError(
+                        f"{path} was saved by a run with {key} {stored.get(key, 'not stated')}, this one has "
+                        f"{self.run.get(key, 'none')}: give the same arguments and files to go on, or another --out to start anew"
+                    )
             found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
         for name, module in self.modules.items():
             prefix = f"module/{name}/"
@@ -77,7 +87,7 @@ class TrainState:
                     state.setdefault(int(index), {})[field] = value
             optimizer.load_state_dict({"state": state, **header["optimizers"][name]})
         torch.set_rng_state(found["rng/torch"])
-        return header
+        return int(header["step"])
 
 
 @torch.no_grad()

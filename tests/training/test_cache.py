@@ -62,6 +62,6 @@ def test_skeletons_get_other_bones_and_lose_limbs_but_keep_the_motion(monkeypatc
             for a, b in ((5, 6), (6, 7)):
                 turned = [np.arctan2(*(p[:, b, :2] - p[:, a, :2]).T) for p in (own, shown)]
                 assert np.abs(np.sin(turned[0] - turned[1])).max() < 0.01
-    # other bodies on half of the clips, the paper's factors on 30% of the rest
-    assert 0.5 < bodies / clips < 0.8
+    # other bodies on half of the clips, the paper's factors on 30% of the rest, and of what is left a third normalised
+    assert 0.65 < bodies / clips < 0.9
     assert any(not people.frames[0][0].body[3, 2] for people in drawn), "no clip lost its arms"

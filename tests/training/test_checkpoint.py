@@ -80,13 +80,12 @@ def test_going_on_equals_never_having_stopped(tmp_path: Path, stop: int) -> None
 
     before = Run.new(0)
     first = before.train(0, stop)
-    before.state.save(tmp_path / "state.safetensors", stop, note="x")
+    before.state.save(tmp_path / "state.safetensors", stop)
     torch.manual_seed(99)  # another process starts elsewhere
     after = Run.new(123)
     after.train(0, 2)  # what a new object holds must not matter
-    header = after.state.load(tmp_path / "state.safetensors")
-    assert (header["step"], header["extra"]) == (stop, {"note": "x"})
-    assert first + after.train(header["step"], 6) == losses
+    assert after.state.load(tmp_path / "state.safetensors") == stop
+    assert first + after.train(stop, 6) == losses
     assert_equal(after.everything(), whole.everything())
 
 
@@ -133,6 +132,20 @@ def test_a_state_of_another_network_is_refused(tmp_path: Path) -> None:
     other = torch.nn.Linear(3, 3)
     with pytest.raises(RuntimeError, match="Missing key"):
         TrainState({"model": other}, {}).load(tmp_path / "s")
+
+
+@pytest.mark.parametrize("other", [{"seed": 1, "data": "a"}, {"seed": 0, "data": "b"}, {"seed": 0}, {}])
+def test_a_state_of_another_run_is_refused_before_anything_changes(tmp_path: Path, other: dict) -> None:
+    run = Run.new(0)
+    run.state.run = {"seed": 0, "data": "a"}
+    run.state.save(tmp_path / "s", 1)
+    run.state.load(tmp_path / "s")
+    another = Run.new(1)
+    another.state.run = other
+    held = {k: v.clone() for k, v in another.everything().items()}
+    with pytest.raises(ValueError, match=r"was saved by a run with (seed|data) .*, this one has .*--out"):
+        another.state.load(tmp_path / "s")
+    assert_equal(another.everything(), held)
 
 
 def test_nothing_but_tensors_and_text_is_written(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def caches(tmp_path: Path) -> Path:
         }
         kinds = (("panels", panels, ["a bird flies"] * panels_in_group), ("pose", composites, ["a human waves"]))
         for kind, tensors, texts in kinds:
-            metadata = {"text": json.dumps([texts] * COUNT), "kind": kind, "split": split, **cache._provenance()}
+            metadata = {"text": json.dumps([texts] * COUNT), "kind": kind, "split": split, **cache._provenance(kind, split)}
             save_atomic(tensors, tmp_path / "cache" / f"{kind}_{split}" / "00000.safetensors", metadata)
     return tmp_path / "cache"
 
@@ -116,9 +116,53 @@ def test_a_lora_s_parent_is_named(caches: Path, tiny: Path, tmp_path: Path, monk
     assert contract.backbone_sha256 == train_lora.sha256(tmp_path / backbone.MODEL_FILE.name)
 
 
+def test_a_run_is_not_gone_on_with_on_other_terms(
+    caches: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["pose", "--cache", caches, "--batch", 4, "--every", 1, "--rank", 4, "--out", tmp_path / "run"]
+    run(train_lora, monkeypatch, *options, "--steps", 1)
+    run(train_lora, monkeypatch, *options, "--steps", 2)  # longer is the same run
+    parent = tmp_path / "run" / "marionette_pose.safetensors"
+    for change, key in ((["--seed", 1], "seed"), (["--lr", 1e-3], "lr"), (["--init-lora", parent], "parent_sha256")):
+        with pytest.raises(ValueError, match=key):
+            run(train_lora, monkeypatch, *options, *change, "--steps", 3)
+    base = tmp_path / backbone.MODEL_FILE.name
+    backbone.save_model(WanTransformer3DModel(**TINY).state_dict(), base)
+    with pytest.raises(ValueError, match="backbone_sha256"):
+        run(train_lora, monkeypatch, *options, "--steps", 3)
+    with pytest.raises(ValueError, match=r"marionette_pose\.safetensors was trained on a backbone with sha256"):
+        run(train_lora, monkeypatch, *options[:-1], tmp_path / "warm", "--steps", 1, "--init-lora", parent)
+
+
+def test_a_cache_that_is_too_small_names_the_command(
+    caches: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match=r"holds 16 pose train samples, expected at least 40; .*--count 40"):
+        run(train_lora, monkeypatch, "pose", "--cache", caches, "--batch", 40, "--out", tmp_path / "run")
+
+
+def test_a_cache_with_a_gap_is_refused(caches: Path) -> None:
+    shard = caches / "pose_train" / "00000.safetensors"
+    shard.rename(shard.with_stem("00002"))
+    with pytest.raises(ValueError, match=r"lacks shard 00000 \(2 in all\) of 3; .*--count 144"):
+        cache.load(caches, "pose", "train")
+
+
+def test_a_cache_of_another_drawing_is_refused(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.load(caches, "pose", "train")
+    draw = cache.draw_pair
+    monkeypatch.setattr(cache, "draw_pair", lambda *sample: (draw(*sample)[0], 0 * draw(*sample)[1], ""))
+    cache._provenance.cache_clear()
+    try:
+        with pytest.raises(ValueError, match="drawn_sha256"):
+            cache.load(caches, "pose", "train")
+    finally:
+        cache._provenance.cache_clear()
+
+
 def test_a_cache_of_another_vae_is_refused(caches: Path) -> None:
     shard = caches / "pose_train" / "00000.safetensors"
-    metadata = {"text": json.dumps([["x"]] * COUNT), **cache._provenance(), "vae_sha256": "0"}
+    metadata = {"text": json.dumps([["x"]] * COUNT), **cache._provenance("pose", "train"), "vae_sha256": "0"}
     save_file(load_file(shard), shard, metadata)
     for use in (lambda: cache.load(caches, "pose", "train"), lambda: cache.build("pose", caches, 1, "train")):
         with pytest.raises(ValueError, match=r"vae_sha256 is 0, expected .* delete .*pose_train and make it again"):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import time
@@ -40,6 +41,7 @@ SHARD = 48
 CHARACTERS, COPY = 2, 2
 """Panels of a group: that many with characters, then the filtered copy of the first."""
 _SETTLED = 13
+_WITNESSES = 4  # samples that are drawn to see whether a cache is of this version
 SPEC = ClipSpec(FRAMES, LEAD_IN, FPS)
 
 _OTHER_BONES, _HIDDEN_LIMBS, _NORMALISED = 0.5, 0.12, 0.35
@@ -91,19 +93,24 @@ def draw_pair(kind: str, split: Split, index: int) -> tuple[torch.Tensor, torch.
     return to_pixels(scene.draw()[0]), to_pixels(driver.draw()[0]), scene.describe()
 
 
-def _encode_panels(vae, split: Split, index: int) -> dict[str, torch.Tensor]:
+def draw_panels(split: Split, index: int) -> tuple[list[np.ndarray], list[str]]:
+    """Clips of a group, RGB uint8 (T, H, W, 3), and their captions."""
     rng = rng_for(split, 0, index)
     scene = sample_scene(rng, str(rng.choice(_ALL, p=[0.3, 0.3, 0.2, 0.2])))
     plan = scene.character.plan
     other = scene.with_character(rng, str(rng.choice(_BIPEDS)) if plan in _BIPEDS else plan)
     frames = [scene.draw()[0], other.draw()[0]]
     copy, name = filtered(frames[0], rng)
-    clips = torch.cat([to_pixels(clip) for clip in (*frames, copy)])
+    return [*frames, copy], [scene.describe(), other.describe(), f"{name} of {scene.describe()}"]
+
+
+def _encode_panels(vae, split: Split, index: int) -> dict[str, torch.Tensor | list[str]]:
+    frames, texts = draw_panels(split, index)
+    clips = torch.cat([to_pixels(clip) for clip in frames])
     # a first frame and blank ones: after a few latents nothing changes any more, so the last of them stands for the rest
     blank = torch.full_like(clips[:, :, :_SETTLED], BLANK)
     blank[:, :, 0] = clips[:, :, 0]
     video, first = (normalise(vae, encode(vae, x).float()) for x in (clips, blank))
-    texts = [scene.describe(), other.describe(), f"{name} of {scene.describe()}"]
     rest = first[:, :, -1:].expand(-1, -1, video.shape[2] - first.shape[2], -1, -1)
     return {"video": video, "first_frame": torch.cat([first, rest], 2), "text": texts}
 
@@ -128,16 +135,32 @@ def _encode_composite(vae, kind: str, split: Split, index: int) -> dict[str, tor
     return {**encode_composite(vae, target, driver), "text": [text]}
 
 
-def _provenance() -> dict[str, str]:
-    """What shards must agree on with whoever reads them."""
-    return {"vae_sha256": sha256(VAE_FILE), "clip": f"{WIDTH}x{HEIGHT}, {FRAMES} frames at {FPS} fps, lead-in {LEAD_IN}"}
+def _pixels_of(kind: str, split: Split, index: int) -> list[np.ndarray]:
+    """The clips of a sample before they are encoded."""
+    if kind != "panels":
+        return [clip.numpy() for clip in draw_pair(kind, split, index)[:2]]
+    return draw_panels(split, index)[0]
 
 
-def _check(path: Path) -> None:
+@functools.cache
+def _provenance(kind: str, split: Split) -> dict[str, str]:
+    """What shards must agree on with whoever reads them: the VAE, and what this version of the code draws."""
+    drawn = hashlib.sha256()
+    for index in range(_WITNESSES):
+        for clip in _pixels_of(kind, split, index):
+            drawn.update(np.ascontiguousarray(clip).tobytes())
+    return {
+        "vae_sha256": sha256(VAE_FILE),
+        "clip": f"{WIDTH}x{HEIGHT}, {FRAMES} frames at {FPS} fps, lead-in {LEAD_IN}",
+        "drawn_sha256": drawn.hexdigest(),
+    }
+
+
+def _check(path: Path, kind: str, split: Split) -> None:
     """Raises ValueError for a shard of another VAE or of clips of another kind."""
     with safe_open(path, "pt") as file:
         found = file.metadata() or {}
-    for key, expected in _provenance().items():
+    for key, expected in _provenance(kind, split).items():
         if found.get(key) != expected:
             raise ValueError(
                 f"{path}: {key} is {found.get(key, 'not stated')}, expected {expected}; it was made with other weights or another "
@@ -159,7 +182,7 @@ def _write_shard(kind: str, split: Split, device: str, job: tuple[Path, range]) 
         samples.append(one)
     tensors = {k: torch.stack([s[k] for s in samples]).half() for k in samples[0] if k != "text"}
     texts = json.dumps([s["text"] for s in samples])
-    save_atomic(tensors, path, {"text": texts, "kind": kind, "split": split, **_provenance()})
+    save_atomic(tensors, path, {"text": texts, "kind": kind, "split": split, **_provenance(kind, split)})
     return path
 
 
@@ -172,7 +195,7 @@ def build(kind: str, out: Path, count: int, split: Split) -> None:
     for shard in range(shards):
         path = folder / f"{shard:05d}.safetensors"
         if path.exists():
-            _check(path)
+            _check(path, kind, split)
         else:
             jobs.append((path, range(shard * SHARD, (shard + 1) * SHARD)))
     started, done = time.time(), shards - len(jobs)
@@ -189,17 +212,30 @@ def build(kind: str, out: Path, count: int, split: Split) -> None:
             print(f"{kind} {split}: {path.name}, {done}/{shards} shards, {time.time() - started:.0f} s", flush=True)
 
 
+def fingerprint(out: Path, kind: str, split: Split) -> str:
+    """Hex digest of all shards of a kind."""
+    digests = "".join(sha256(path) for path in sorted((out / f"{kind}_{split}").glob("*.safetensors")))
+    return hashlib.sha256(digests.encode()).hexdigest()
+
+
 def load(out: Path, kind: str, split: Split) -> tuple[dict[str, torch.Tensor], list[list[str]]]:
-    """All shards of a kind. Raises FileNotFoundError with the command that makes them, ValueError for stale ones."""
+    """All shards of a kind. Raises FileNotFoundError with the command that makes them, ValueError for stale ones or when some
+    are missing in between."""
     paths = sorted((out / f"{kind}_{split}").glob("*.safetensors"))
     if not paths:
         raise FileNotFoundError(
             f"no {kind} {split} shards in {out}; run python -m training.marionette.cache {kind} --out {out} --split {split}"
         )
+    missing = sorted(set(range(int(paths[-1].stem))) - {int(path.stem) for path in paths})
+    if missing:
+        raise ValueError(
+            f"{paths[-1].parent} lacks shard {missing[0]:05d} ({len(missing)} in all) of {int(paths[-1].stem) + 1}; run python -m "
+            f"training.marionette.cache {kind} --out {out} --split {split} --count {(int(paths[-1].stem) + 1) * SHARD}"
+        )
     tensors: dict[str, list[torch.Tensor]] = {}
     texts: list[list[str]] = []
     for path in paths:
-        _check(path)
+        _check(path, kind, split)
         with safe_open(path, "pt") as file:
             texts += json.loads(file.metadata()["text"])
             for key in file.keys():  # noqa: SIM118 - not a dict

@@ -42,6 +42,7 @@ from training.marionette.panel_heads import place_panel_heads
 from training.optimizer import MuonAdamW, trapezoid_lr
 
 VALIDATION_SIGMAS = (0.5, 0.75, 0.9, 0.98)
+_PAIRS = 16  # of each kind in a validation
 
 
 @dataclass
@@ -140,13 +141,13 @@ def validate(model, data: Panels) -> dict[str, float]:
     beside a known one: its filtered copy, the same motion, and each of another clip. That is what the network makes of it."""
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
     pairs = {
-        "copy": data.pairs(16, cache.COPY, 0), "another_copy": data.pairs(16, cache.COPY, 1),
-        "same_motion": data.pairs(16, 1, 0), "another_motion": data.pairs(16, 1, 1),
+        "copy": data.pairs(_PAIRS, cache.COPY, 0), "another_copy": data.pairs(_PAIRS, cache.COPY, 1),
+        "same_motion": data.pairs(_PAIRS, 1, 0), "another_motion": data.pairs(_PAIRS, 1, 1),
     }  # fmt: skip
     losses: dict[str, list[float]] = {name: [] for name in ("validation_loss", *pairs)}
     for level in VALIDATION_SIGMAS:
-        batch = data.draw(rng, 16, True, first_only=True)
-        noise, sigma = torch.randn(batch.clean.shape, generator=generator), torch.full((16,), level)
+        batch = data.draw(rng, _PAIRS, True, first_only=True)
+        noise, sigma = torch.randn(batch.clean.shape, generator=generator), torch.full((_PAIRS,), level)
         losses["validation_loss"].append(float(flow_loss(model, batch, sigma, noise)))
         for name, pair in pairs.items():
             x = (1 - level) * pair.clean + level * noise
@@ -192,6 +193,12 @@ def main() -> None:
         save_words()
     words, vae = load_words(), load_vae()
     train, held_out = Panels(args.cache, "train", words), Panels(args.cache, "validation", words)
+    if min(len(train.video), len(held_out.video)) < _PAIRS:
+        raise ValueError(
+            f"{args.cache} holds {len(train.video)} groups of panels for training and {len(held_out.video)} for validation, "
+            f"expected at least {_PAIRS} each; run python -m training.marionette.cache panels --out {args.cache} --split train, "
+            f"and --split validation"
+        )
     if args.init:
         model = load_model()
     else:
@@ -201,9 +208,11 @@ def main() -> None:
     averaged = {k: v.detach().clone() for k, v in model.state_dict().items()}
     shadow = WanTransformer3DModel(**MODEL_CONFIG)
     optimizer = MuonAdamW(model, args.lr, adamw_only=("condition_embedder", "proj_out", "patch_embedding"), weight_decay=0.01)
-    state, checkpoint, first = TrainState({"model": model}, optimizer.parts, {"model": averaged}), args.out / "state.safetensors", 0
-    if checkpoint.exists():
-        first = state.load(checkpoint)["step"]
+    dataset = cache.fingerprint(args.cache, "panels", "train")
+    run = {"batch": args.batch, "lr": args.lr, "seed": args.seed, "dataset_sha256": dataset}
+    state = TrainState({"model": model}, optimizer.parts, {"model": averaged}, run)
+    checkpoint = args.out / "state.safetensors"
+    first = state.load(checkpoint) if checkpoint.exists() else 0
     if args.compile:
         for block in model.blocks:
             block.compile()

@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from safetensors import safe_open
 
 from dreamactor_core.contract import Contract
 from dreamactor_core.layout import SpatialLayout
@@ -35,14 +36,26 @@ from training.optimizer import MuonAdamW, trapezoid_lr
 LAYOUT = SpatialLayout()
 
 
-def contract_for(variant: str, parent: Path | None = None) -> Contract:
+def contract_for(variant: str, parent: Path | None = None, dataset_sha256: str = "") -> Contract:
     """What the file will say of itself; `parent` is the LoRA of a warm start."""
     return Contract(
         variant=variant, backbone="marionette", fps=float(cache.FPS), lead_in=cache.LEAD_IN / cache.FPS, frames=cache.FRAMES,
         sizes=f"{WIDTH}x{HEIGHT}", skeleton="openpose18" if variant == "pose" else "",
         pairs="self" if variant == "pose" else "ground_truth", backbone_sha256=sha256(MODEL_FILE),
-        parent_sha256=sha256(parent) if parent else "",
+        parent_sha256=sha256(parent) if parent else "", dataset_sha256=dataset_sha256,
     )  # fmt: skip
+
+
+def _check_parent(path: Path) -> None:
+    """Raises ValueError for a LoRA that was trained on another backbone than the one it is to go on with."""
+    with safe_open(path, "pt") as file:
+        found = Contract.from_metadata(file.metadata(), path.name).backbone_sha256
+    expected = sha256(MODEL_FILE)
+    if found != expected:
+        raise ValueError(
+            f"{path} was trained on a backbone with sha256 {found or 'not stated'}, expected that of {MODEL_FILE.name}, "
+            f"{expected}: train the LoRA of the warm start again on this backbone first"
+        )
 
 
 class Composites:
@@ -52,6 +65,15 @@ class Composites:
         tensors, texts = cache.load(folder, kind, split)
         self.condition, self.target = tensors["condition"], tensors["target"]
         self.texts, self.words = [t[0] for t in texts], words
+        self.folder, self.kind, self.split = folder, kind, split
+
+    def require(self, count: int) -> None:
+        """Raises ValueError when there are fewer samples than that."""
+        if len(self.target) < count:
+            raise ValueError(
+                f"{self.folder} holds {len(self.target)} {self.kind} {self.split} samples, expected at least {count}; run python "
+                f"-m training.marionette.cache {self.kind} --out {self.folder} --split {self.split} --count {count}"
+            )
 
     def batch(self, indices: np.ndarray, drivers: np.ndarray | None = None, drop_text: bool = False) -> Batch:
         """Samples; with `drivers`, each with another sample's driver in its right half."""
@@ -137,12 +159,16 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
     words, vae = load_words(), load_vae()
-    contract = contract_for(args.variant, args.init_lora)  # now: the parent's file may be written over
+    # now: the parent's file may be written over
+    contract = contract_for(args.variant, args.init_lora, cache.fingerprint(args.cache, args.variant, "train"))
     file = f"marionette_{args.variant}.safetensors"
     train, held_out = (Composites(args.cache, args.variant, split, words) for split in ("train", "validation"))
+    train.require(args.batch)
+    held_out.require(4)  # the sample sheet's
     model = load_model()
     add_lora(model, args.rank)
     if args.init_lora:
+        _check_parent(args.init_lora)
         load_lora(model, args.init_lora, wan_transformer_key)
     model.to(device)
     trained = lora_state(model)
@@ -150,9 +176,14 @@ def main() -> None:
     adapter = torch.nn.ParameterDict({k.replace(".", "/"): v for k, v in trained.items()})
     ema = {k.replace(".", "/"): v for k, v in averaged.items()}
     optimizer = MuonAdamW(adapter, args.lr)
-    state, checkpoint, first = TrainState({"lora": adapter}, optimizer.parts, {"lora": ema}), args.out / "state.safetensors", 0
-    if checkpoint.exists():
-        first = state.load(checkpoint)["step"]
+    run = {
+        "variant": args.variant, "rank": args.rank, "batch": args.batch, "lr": args.lr, "seed": args.seed,
+        "backbone_sha256": contract.backbone_sha256, "parent_sha256": contract.parent_sha256,
+        "dataset_sha256": contract.dataset_sha256,
+    }  # fmt: skip
+    state = TrainState({"lora": adapter}, optimizer.parts, {"lora": ema}, run)
+    checkpoint = args.out / "state.safetensors"
+    first = state.load(checkpoint) if checkpoint.exists() else 0
     if args.compile:
         for block in model.blocks:
             block.compile()

@@ -127,10 +127,12 @@ def main() -> None:
     initialise(vae)
     optimizer = MuonAdamW(vae, lr=args.lr)
     ema = {k: v.detach().clone() for k, v in vae.state_dict().items()}
-    state, checkpoint, first = TrainState({"vae": vae}, optimizer.parts, {"vae": ema}), args.out / "state.safetensors", 0
+    names = ("batch", "frames", "steps", "picture_steps", "lr", "kl", "seed")  # steps: its schedule has no flat part to lengthen
+    run = {name: getattr(args, name) for name in names}
+    state = TrainState({"vae": vae}, optimizer.parts, {"vae": ema}, run)
+    checkpoint = args.out / "state.safetensors"
     args.out.mkdir(parents=True, exist_ok=True)
-    if checkpoint.exists():
-        first = state.load(checkpoint)["step"]
+    first = state.load(checkpoint) if checkpoint.exists() else 0
     log = (args.out / "log.jsonl").open("a")
     started = time.time()
     for step in range(first, args.steps):
