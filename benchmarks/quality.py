@@ -4,6 +4,7 @@
 
 Identities and motions come from the test split, which no training seed can reach. Every pair is run twice: with its
 driver, and with another pair's, which shows how much of the result is owed to the driver. The lead-in is not judged.
+The workflows are changed in one setting: skeletons are drawn where they are (`fit = canvas`), since the truth stands there.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ human's, so the rows of both plans measure what other proportions do. `pose_reta
 through Pose Retarget, which knows the reference's own pose."""
 _SCALE = 4  # files are drawn larger than the panel, as the world itself is before it is averaged down
 FIGURES = (
-    "psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "colour_vae", "size",
-    "size_vae",
+    "psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "colour_vae",
+    "colour_still", "size", "size_vae",
 )  # fmt: skip
 
 
@@ -172,6 +173,7 @@ def judge(pair: Pair, result: np.ndarray, other: np.ndarray, round_trip: np.ndar
         "iou_other": part_iou(segment(other, palette), labels, parts),
         "colour": colour_error(result, labels, own),
         "colour_vae": colour_error(round_trip, labels, own),
+        "colour_still": colour_error(held, labels, own),
         "size": size_error(found, labels, len(names)),
         "size_vae": size_error(segment(round_trip, palette), labels, len(names)),
     }
@@ -181,6 +183,21 @@ def _sheet(path: Path, rows: list[np.ndarray]) -> None:
     picture = np.concatenate(rows, 0)
     with atomic(path) as partial:
         partial.write_bytes(cv2.imencode(".png", cv2.resize(picture, None, fx=2, fy=2)[..., ::-1])[1].tobytes())
+
+
+def mean_figures(figures: list[dict[str, float]]) -> dict[str, float]:
+    """The mean of each of FIGURES over the pairs that have it: a pair in which no part moves has no `iou`.
+
+    Raises ValueError when no pair has a figure, or when the result equals the truth, whose PSNR has no mean.
+    """
+    means = {}
+    for key in FIGURES:
+        values = np.array([f[key] for f in figures])
+        judged = values[~np.isnan(values)]
+        if not len(judged) or not np.isfinite(judged).all():
+            raise ValueError(f"no mean of {key} over {len(values)} pairs: {values.tolist()}; draw more pairs, or another seed")
+        means[key] = round(float(judged.mean()), 4)
+    return means
 
 
 def measure(seed: int, count: int, sheet: Path | None = None) -> list[dict]:
@@ -201,8 +218,7 @@ def measure(seed: int, count: int, sheet: Path | None = None) -> list[dict]:
                 if index < 2:
                     shown = (pair.truth[LEAD_IN:], result, pair.driver.draw()[0][LEAD_IN:])
                     pictures.append(np.concatenate([np.concatenate([pair.truth[0], *f[::4]], 1) for f in shown], 0))
-            means = {key: round(float(np.nanmean([f[key] for f in figures])), 4) for key in FIGURES}
-            table.append({"variant": variant, "driver": driver_plan, "reference": plan, "n": count, **means})
+            table.append({"variant": variant, "driver": driver_plan, "reference": plan, "n": count, **mean_figures(figures)})
             print(json.dumps(table[-1]), f"{time.time() - started:.0f} s", file=sys.stderr, flush=True)
     if sheet is not None:
         _sheet(sheet, pictures)

@@ -16,8 +16,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-
 from dreamactor_core.poses import from_body_joints, to_pose_keypoint
 from headless.atomic import atomic
 from headless.client import Client, Progress, by_title, id_by_title
@@ -28,22 +26,25 @@ from training.marionette.world import FPS, HEIGHT, WIDTH, rng_for, sample_scene
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = ((64, 96, 25), (96, 144, 25), (128, 192, 25))
 """Width, height and frames of the result."""
-STEPS, ROUNDS = 5, 3
+STEPS, ROUNDS = 9, 3
 
 
 class StepClock:
-    """Seconds of each step of the sampler node, from its progress messages."""
+    """Seconds of a step of the sampler node, from its progress messages."""
 
     def __init__(self, node_id: str) -> None:
-        self.node_id, self.times = node_id, []
+        self.node_id = node_id
+        self.seen: list[tuple[float, float]] = []  # steps done, and when
 
     def __call__(self, progress: Progress) -> None:
         if progress.node_id == self.node_id and progress.value:
-            self.times.append(time.perf_counter())
+            self.seen.append((progress.value, time.perf_counter()))
 
-    def median(self) -> float:
-        """The first step is left out: it loads the model."""
-        return statistics.median(np.diff(self.times))
+    def seconds(self) -> float:
+        """Mean over all steps but the first, which loads the model. The host leaves messages out when they come fast, but
+        never the first and the last."""
+        (first, began), (last, ended) = self.seen[0], self.seen[-1]
+        return (ended - began) / (last - first)
 
 
 def _graphs(width: int, height: int, frames: int, seed: int) -> dict[str, dict]:
@@ -85,7 +86,7 @@ def measure(seed: int) -> list[dict]:
                 for name, graph in _graphs(width, height, frames, seed + round_).items():
                     clock = StepClock(id_by_title(graph, "Sampler"))
                     client.run(graph, clock)
-                    steps[name] = clock.median()
+                    steps[name] = clock.seconds()
                 ratios.append(steps["joint"] / steps["plain"])
             row = {"width": width, "height": height, "frames": frames, "step_ratio": {"joint": round(statistics.median(ratios), 3)},
                    "lowest": round(min(ratios), 3), "highest": round(max(ratios), 3)}  # fmt: skip

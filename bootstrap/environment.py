@@ -92,6 +92,7 @@ def install(host: Path, root: Path = ROOT) -> bool:
     def wanted() -> str:
         return stamp([*requirements, config], facts)
 
+    index_file = root / ".venv" / ".dreamactor-torch-index"
     if mark.is_file() and venv_python(root).exists() and mark.read_text() == wanted():
         return False
     python = make_venv(root)
@@ -99,6 +100,10 @@ def install(host: Path, root: Path = ROOT) -> bool:
     print("installing the requirements (the first time: several GB, some minutes)", flush=True)
     # torch's own index has torch for every platform, but not the locked version of each package that torch needs
     indices = ["--index-url", index, "--extra-index-url", "https://pypi.org/simple"] if index else []
+    if index_file.is_file() and index_file.read_text() != (index or ""):
+        # the same version of torch for another device: to pip it is installed already
+        _pip_install(python, *indices, "--force-reinstall", "--no-deps", "-r", root / TORCH)
+    index_file.write_text(index or "")
     _pip_install(python, *indices, "-c", root / LOCK, "-r", root / TORCH)
     constraints = LOCK if host == own_host(root) else TORCH
     ours = [argument for path in OURS for argument in ("-r", root / path)]

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import ROOT, SetupError
+from .alone import only_one
 from .environment import install, make_venv, venv_python
 from .host import find_host, is_obtained, link_pack, obtain, own_host
 
@@ -60,20 +61,44 @@ def run_child(command: Sequence[str | Path], cwd: Path = ROOT) -> int:
         signal.signal(signal.SIGTERM, before)
 
 
+def _test_path(argument: str, root: Path) -> str | None:
+    """A pytest argument that names something in the checkout, relative to its root with forward slashes; else None."""
+    if argument.startswith("-"):
+        return None
+    file, *rest = argument.split("::")
+    for base in (root, Path.cwd()):
+        path = (base / file).resolve()
+        if path.exists() and path.is_relative_to(root.resolve()):
+            return "::".join([path.relative_to(root.resolve()).as_posix(), *rest])
+    return None
+
+
+def _within(path: str, folder: str) -> bool:
+    """Whether one relative path is another or lies in it."""
+    return folder == "." or path.split("::")[0] == folder or path.startswith(f"{folder}/")
+
+
 def pytest_commands(arguments: Sequence[str], root: Path = ROOT) -> list[list[str]]:
     """The pytest command lines (without the interpreter), one a process.
 
-    Arguments that name files or folders under tests/ take the place of the default folders, each in its process.
+    Arguments that name files or folders, from the checkout or from where they are typed, take the place of the default
+    folders, each in its process.
 
     Raises:
-        SetupError: a default folder is missing.
+        SetupError: a default folder is missing, or a named file is in none of them.
     """
-    named = [a for a in arguments if not a.startswith("-") and a.replace(os.sep, "/").startswith("tests/")]
-    named = [a for a in named if (root / a.split("::")[0]).exists()]
+    named = {a: path for a in arguments if (path := _test_path(a, root)) is not None}
     options = [a for a in arguments if a not in named]
+    for argument, path in named.items():
+        if not any(_within(path, folder) or _within(folder, path) for group in TEST_GROUPS for folder in group):
+            raise SetupError(f"got {argument}, expected a file or folder in {', '.join(f for g in TEST_GROUPS for f in g)}")
     commands = []
     for group in TEST_GROUPS:
-        mine = [a for a in named if a.replace(os.sep, "/").startswith(group)] if named else list(group)
+        mine = list(group)
+        if named:
+            inside = [path for path in named.values() if any(_within(path, folder) for folder in group)]
+            around = [folder for folder in group for path in named.values() if path != folder and _within(folder, path)]
+            mine = inside + [folder for folder in dict.fromkeys(around) if folder not in inside]
         missing = [path for path in mine if not (root / path.split("::")[0]).exists()]
         if missing:
             raise SetupError(f"got no folder {', '.join(missing)}, expected tests there; check out the missing files")
@@ -99,8 +124,11 @@ def offer_assets(host: Path, root: Path = ROOT) -> None:
     folder = host / "input"
     folder.mkdir(exist_ok=True)
     for asset in sorted((root / "assets").iterdir()):
-        if not (folder / asset.name).exists():  # the user's own file of that name stays
-            shutil.copyfile(asset, folder / asset.name)
+        there = folder / asset.name
+        if not there.exists():  # the user's own file of that name stays
+            partial = folder / f".{asset.name}.part"
+            shutil.copyfile(asset, partial)
+            os.replace(partial, there)
 
 
 def _comfyui(host: Path, arguments: Sequence[str]) -> int:
@@ -148,7 +176,8 @@ def main(arguments: Sequence[str]) -> int:
         arguments, passed_on = arguments[:1], arguments[1:]
     options = parser().parse_args(arguments)
     try:
-        host = prepare()
+        with only_one():
+            host = prepare()
         if options.verb == "test":
             return _test(passed_on)
         if options.verb == "comfyui":

@@ -145,7 +145,10 @@ class Contract:
                     values[field.name] = kinds[str(field.type)](own[field.name])
                 except ValueError as error:
                     raise ContractError(f"{file}: {PREFIX}{field.name} is {own[field.name]!r}, expected {field.type}") from error
-        return cls(**values)
+        try:
+            return cls(**values)
+        except ContractError as error:
+            raise ContractError(f"{file}: {error}") from error
 
 
 def has_contract(metadata: Mapping[str, str] | None) -> bool:

@@ -167,13 +167,16 @@ def run(reference: Path | None, drive: Path | None, out: Path) -> list[Path]:
                 line, began = ProgressLine(f"[{number}/{len(jobs)}] {job.title}:"), time.monotonic()
                 try:
                     done.append(perform(job, client, Path(temporary), line))
-                except (ServerLost, requests.ConnectionError):
-                    server.check_alive()  # says more, when the process has died
+                except (ServerLost, requests.RequestException):
+                    server.check_alive(2)  # says more, when the process has died
                     raise
                 line.end(f"done in {time.monotonic() - began:.0f} s")
         written = write_results(done, out)
     log.unlink()
     return written
+
+
+_EXPECTED = (InputError, MediaError, SetupError, PromptRejected, PromptFailed, ServerDied, ServerLost)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -187,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         written = run(options.reference, options.drive, options.out)
-    except (InputError, MediaError, SetupError, PromptRejected, PromptFailed, ServerDied, ServerLost) as error:
+    except (*_EXPECTED, requests.RequestException) as error:
         print(f"\nerror: {error}", file=sys.stderr)
         if (options.out / "comfyui.log").is_file():
             print(f"ComfyUI's log: {options.out / 'comfyui.log'}", file=sys.stderr)

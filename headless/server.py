@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -175,9 +176,12 @@ class HostServer:
                     time.sleep(0.2)
         raise ServerDied(f"ComfyUI did not answer within {self.patience:g} s. The end of its log:\n{self.log_tail()}")
 
-    def check_alive(self) -> None:
-        """Raises ServerDied when the process has ended."""
-        status = None if self._process is None else self._process.poll()
+    def check_alive(self, patience: float = 0) -> None:
+        """Raises ServerDied when the process has ended, or does within `patience` seconds."""
+        status = None
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                status = self._process.wait(patience)
         if status is not None:
             raise ServerDied(f"ComfyUI ended with status {status}. The end of its log:\n{self.log_tail()}")
 

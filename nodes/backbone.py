@@ -9,7 +9,7 @@ import comfy.ldm.wan.vae
 import comfy.model_base
 import comfy.taesd.taehv
 
-from ..dreamactor_core.contract import Contract, ContractError, has_contract
+from ..dreamactor_core.contract import BACKBONES, Contract, ContractError, has_contract
 
 CONTRACT_KEY = "dreamactor_m2"
 """Attachment of a MODEL under which our loader leaves the contract."""
@@ -25,7 +25,7 @@ def contract_of(model: Any) -> Contract:
         return contract
     metadata = model.get_attachment("lora_metadata")
     try:
-        return Contract.from_metadata(metadata)
+        contract = Contract.from_metadata(metadata)
     except ContractError as error:
         if metadata is not None and has_contract(metadata):
             raise
@@ -38,6 +38,12 @@ def contract_of(model: Any) -> Contract:
             "the model has no DreamActor-M2 LoRA, and a stock image-to-video model does not follow a driver; "
             "put 'DreamActor LoRA Loader' between the model loader and this node"
         ) from error
+    if contract.expert != "both" or isinstance(model.model, comfy.model_base.HunyuanVideo15):
+        raise ContractError(
+            f"the LoRA for {BACKBONES[contract.backbone].title} was loaded by the stock loader, expected 'DreamActor LoRA Loader': "
+            f"with this model the sampler has to be changed too, or it takes noise for the driver"
+        )
+    return contract
 
 
 def weight_shapes(model: Any) -> dict[str, tuple[int, ...]]:

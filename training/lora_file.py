@@ -57,8 +57,12 @@ def save_lora(
 
 
 def load_lora(model, path: Path, rename: Callable[[str], str]) -> None:
-    """Fill an adapter from a native file (warm start). Raises KeyError when a layer is missing."""
+    """Fill an adapter from a native file (warm start). Raises ValueError when a layer is missing or of another shape."""
     found = load_file(path)
     with torch.no_grad():
         for key, parameter in lora_state(model).items():
-            parameter.copy_(found[f"diffusion_model.{rename(key)}"])
+            native = f"diffusion_model.{rename(key)}"
+            got, expected = tuple(found[native].shape) if native in found else "nothing", tuple(parameter.shape)
+            if got != expected:
+                raise ValueError(f"{path}: {native} is {got}, expected {expected}: a LoRA of this network and of this --rank")
+            parameter.copy_(found[native])

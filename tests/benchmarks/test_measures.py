@@ -16,7 +16,7 @@ from benchmarks.measures import (
     size_error,
     structural_similarity,
 )  # fmt: skip
-from benchmarks.quality import ROWS, judge, sample_pair
+from benchmarks.quality import FIGURES, ROWS, judge, mean_figures, sample_pair
 from training.marionette.characters import PARTS
 from training.marionette.world import LEAD_IN
 
@@ -120,6 +120,15 @@ def test_the_truth_itself_beats_both_controls_in_every_row(row: int) -> None:
     assert figures["psnr_still"] < 25 and figures["psnr_other"] < 25
     assert figures["iou"] > 0.75 and figures["iou_still"] < 0.8
     assert moving_region(truth, pair.truth[0]).any()
+
+
+def test_pairs_without_a_figure_are_left_out_of_its_mean_only() -> None:
+    one = dict.fromkeys(FIGURES, 2.0)
+    means = mean_figures([one, one | {"iou": float("nan"), "psnr": 4.0}])
+    assert (means["iou"], means["psnr"]) == (2.0, 3.0)
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="no mean of iou over 1 pairs"):
+            mean_figures([one | {"iou": value}])
 
 
 def test_another_seed_draws_other_pairs_and_the_same_seed_the_same() -> None:

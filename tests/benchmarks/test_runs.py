@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import quality, speed, text
+from headless.client import Progress
 
 KEYS = {"psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other"}
 
@@ -29,6 +30,15 @@ def test_quality_reports_every_figure_of_a_row(tmp_path: Path, monkeypatch: pyte
     assert 5 < row["psnr_still"] < 25 and 0 < row["iou_still"] < 1
     assert row["psnr"] != row["psnr_other"], "another driver made the same result"
     assert row["colour_vae"] < 0.1
+
+
+def test_steps_are_timed_by_their_number_not_by_the_messages() -> None:
+    clock = speed.StepClock("5")
+    clock.seen = [(1, 10.0), (4, 10.9), (5, 11.2)]  # two messages were left out
+    assert clock.seconds() == pytest.approx(0.3)
+    clock(Progress("4", 1, 5))
+    clock(Progress("5", 0, 5))
+    assert len(clock.seen) == 3, "another node, and a step that only begins"
 
 
 def test_speed_reports_a_ratio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap import SetupError
-from bootstrap.environment import stamp, torch_index
+from bootstrap import SetupError, environment
+from bootstrap.alone import only_one
+from bootstrap.environment import LOCK, OURS, TORCH, stamp, torch_index, venv_python
 from bootstrap.host import PACK_NAME, extract, find_host, is_comfyui, link_pack, own_host, verify
 from bootstrap.verbs import TEST_GROUPS, offer_assets, parser, pytest_commands
 
@@ -227,6 +228,30 @@ def test_named_tests_take_the_place_of_the_folders(tmp_path: Path) -> None:
     assert only[-2:] == ["tests/host/test_x.py::test_y", "-x"]
 
 
+@pytest.mark.parametrize(
+    ("argument", "groups"),
+    [
+        ("tests", [["tests/core", "tests/training", "tests/headless", "tests/text", "tests/benchmarks"], ["tests/host"]]),
+        ("tests/", [["tests/core", "tests/training", "tests/headless", "tests/text", "tests/benchmarks"], ["tests/host"]]),
+        ("./tests/host/test_x.py", [["tests/host/test_x.py"]]),
+        ("{root}/tests/host/test_x.py::test_y", [["tests/host/test_x.py::test_y"]]),
+    ],
+)
+def test_tests_may_be_named_in_any_way(tmp_path: Path, argument: str, groups: list[list[str]]) -> None:
+    for group in TEST_GROUPS:
+        for folder in group:
+            (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "tests/host/test_x.py").write_text("")
+    commands = pytest_commands([argument.format(root=tmp_path), "-x"], tmp_path)
+    assert [command[5:] for command in commands] == [[*group, "-x"] for group in groups]
+
+
+def test_a_file_that_is_no_test_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "tests/networks").mkdir(parents=True)
+    with pytest.raises(SetupError, match="got tests/networks, expected a file or folder in tests/core"):
+        pytest_commands(["tests/networks"], tmp_path)
+
+
 def test_a_missing_test_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "tests" / "core").mkdir(parents=True)
     with pytest.raises(SetupError, match="tests/training"):
@@ -277,6 +302,34 @@ def test_assets_are_offered_and_the_user_s_files_stay(tmp_path: Path) -> None:
         offer_assets(host)
     assert (host / "input" / "reference_human.png").read_bytes() == (ROOT / "assets" / "reference_human.png").read_bytes()
     assert (host / "input" / "drive_video.mp4").read_text() == "the user's own"
+
+
+def test_two_set_ups_do_not_run_at_once(tmp_path: Path) -> None:
+    with only_one(tmp_path), pytest.raises(SetupError, match=r"another run\.py is setting up"), only_one(tmp_path):
+        pass
+    with only_one(tmp_path):
+        pass
+
+
+def test_torch_is_installed_again_when_its_index_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[list[str]] = []
+    host = comfyui(tmp_path / "host")
+    for path in (TORCH, LOCK, *OURS):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text("")
+    python = venv_python(tmp_path)
+    python.parent.mkdir(parents=True)
+    python.write_text("")
+    (tmp_path / ".venv" / "pyvenv.cfg").write_text("")
+    monkeypatch.setattr(environment, "make_venv", lambda root: python)
+    monkeypatch.setattr(environment, "_pip_install", lambda _, *arguments: ran.append([str(a) for a in arguments]))
+    monkeypatch.delenv("DREAMACTOR_TORCH_INDEX", raising=False)
+    assert environment.install(host, tmp_path) and len(ran) == 2
+    assert not environment.install(host, tmp_path) and len(ran) == 2
+    monkeypatch.setenv("DREAMACTOR_TORCH_INDEX", "https://example.org/cpu")
+    assert environment.install(host, tmp_path) and len(ran) == 5
+    assert "--force-reinstall" in ran[2] and "https://example.org/cpu" in ran[2]
+    assert not environment.install(host, tmp_path)
 
 
 def test_the_source_is_lint_free() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -33,9 +34,11 @@ from dreamactor_core.layout import SpatialLayout
 from dreamactor_core.poses import from_body_joints, to_pose_keypoint
 from dreamactor_core.words import encode_text
 from headless.client import Client, Prompt
+from training.checkpoint import save_atomic
 from training.lora_file import add_lora, load_lora
 from training.marionette import backbone, cache
 from training.marionette.train_base import Batch, predict
+from training.marionette.train_lora import Composites
 from training.marionette.world import HEIGHT, WIDTH, rng_for, sample_scene
 from training.native import wan_transformer_key
 
@@ -126,6 +129,32 @@ def test_the_network_is_given_what_training_gives_it(
         assert_close(call.x[:, :16, ..., width:], inputs[:, :16, ..., width:], 1e-5, "the driver's half of the noise")
     assert_close(calls[0].x[:, :16, ..., :width], noise[..., :width], 0, "the generated half of the noise")
     assert_close(calls[0].context, encode_text(backbone.load_words(), [TEXT]), 0, "text")
+
+
+def test_a_whole_clip_out_of_the_cache_is_what_the_nodes_make(small: SimpleNamespace, pack: ModuleType, tmp_path: Path) -> None:
+    """The way that training goes, shards included, at the shipped size; only not rounded, as a cache for training is."""
+    import nodes
+
+    target, driver, text = cache.draw_pair("rgb", "validation", 0)
+    with torch.no_grad():
+        one = cache.encode_composite(backbone.load_vae(), target, driver)
+    metadata = {"text": json.dumps([[text]]), **cache._provenance("rgb", "validation")}
+    save_atomic({key: value[None] for key, value in one.items()}, tmp_path / "rgb_validation" / "00000.safetensors", metadata)
+    batch = Composites(tmp_path, "rgb", "validation", backbone.load_words()).batch(np.arange(1))
+
+    reference, driven = (x[0].permute(1, 2, 3, 0) / 2 + 0.5 for x in (target[:, :, :1], driver[:, :, cache.LEAD_IN :]))
+    with torch.inference_mode():
+        texts = [nodes.CLIPTextEncode().encode(small.clip, words)[0] for words in (text, "")]
+        positive, negative, latent = pack.nodes.conditioning.InContextConditioning.execute(
+            *texts, small.model, small.vae, reference, driven, WIDTH, HEIGHT, cache.FRAMES, cache.FPS, cache.LEAD_IN / cache.FPS,
+            "letterbox",
+        ).args[:3]  # fmt: skip
+    model, calls = spied(small.model)
+    sample(model, positive, negative, latent)
+    assert batch.given.shape == (1, 16, 7, HEIGHT // 8, 2 * WIDTH // 8)
+    assert_close(calls[0].x[:, 16:20], batch.known.expand(-1, 4, -1, -1, -1), 0, "mask")
+    assert_close(calls[0].x[:, 20:], batch.given, 1e-5, "conditioning latents")
+    assert_close(calls[0].context, batch.text, 0, "text")
 
 
 def test_the_composite_is_training_s(from_nodes: SimpleNamespace, from_training: Condition) -> None:

@@ -61,8 +61,14 @@ def test_a_warm_start_takes_the_files_weights(tmp_path: Path) -> None:
 def test_a_warm_start_lacking_a_layer_is_refused(tmp_path: Path) -> None:
     kept = {k: v for k, v in lora_state(adapted(0)).items() if "blocks.1." not in k}
     save_lora(kept, tmp_path / "half.safetensors", CONTRACT, wan_transformer_key)
-    with pytest.raises(KeyError, match=r"blocks\.1\.ffn\.0\.lora_A"):
+    with pytest.raises(ValueError, match=r"half\.safetensors: .*blocks\.1\.ffn\.0\.lora_A\.weight is nothing, expected"):
         load_lora(adapted(1), tmp_path / "half.safetensors", wan_transformer_key)
+
+
+def test_a_warm_start_of_another_rank_is_refused(tmp_path: Path) -> None:
+    save_lora(lora_state(adapted(0, 1)), tmp_path / "thin.safetensors", CONTRACT, wan_transformer_key)
+    with pytest.raises(ValueError, match=r"is \(1, \d+\), expected \(4, \d+\): .*--rank"):
+        load_lora(adapted(1, 4), tmp_path / "thin.safetensors", wan_transformer_key)
 
 
 def test_sha256_is_of_the_bytes(tmp_path: Path) -> None:
