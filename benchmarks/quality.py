@@ -14,6 +14,7 @@ import copy
 import json
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -200,9 +201,9 @@ def mean_figures(figures: list[dict[str, float]]) -> dict[str, float]:
     return means
 
 
-def measure(seed: int, count: int, sheet: Path | None = None) -> list[dict]:
-    """One dict a row of ROWS: variant, driver, reference, n and the mean of each of FIGURES."""
-    table, pictures = [], []
+def measure(seed: int, count: int, sheet: Path | None = None) -> Iterator[dict]:
+    """One dict a row of ROWS, as soon as it is known: variant, driver, reference, n and the mean of each of FIGURES."""
+    pictures = []
     with HostServer() as server:
         runner = Runner(Client(server.url), server.input_dir)
         for row, (variant, driver_plan, plan) in enumerate(ROWS):
@@ -218,11 +219,11 @@ def measure(seed: int, count: int, sheet: Path | None = None) -> list[dict]:
                 if index < 2:
                     shown = (pair.truth[LEAD_IN:], result, pair.driver.draw()[0][LEAD_IN:])
                     pictures.append(np.concatenate([np.concatenate([pair.truth[0], *f[::4]], 1) for f in shown], 0))
-            table.append({"variant": variant, "driver": driver_plan, "reference": plan, "n": count, **mean_figures(figures)})
-            print(json.dumps(table[-1]), f"{time.time() - started:.0f} s", file=sys.stderr, flush=True)
-    if sheet is not None:
-        _sheet(sheet, pictures)
-    return table
+            found = {"variant": variant, "driver": driver_plan, "reference": plan, "n": count, **mean_figures(figures)}
+            print(json.dumps(found), f"{time.time() - started:.0f} s", file=sys.stderr, flush=True)
+            if sheet is not None:
+                _sheet(sheet, pictures)
+            yield found
 
 
 def main() -> None:
@@ -236,13 +237,15 @@ def main() -> None:
         parser.error(f"--pairs is {args.pairs}, expected at least 2: each pair lends its driver to another")
     if args.seed < 0:
         parser.error(f"--seed is {args.seed}, expected 0 or more")
-    rows = measure(args.seed, args.pairs, args.sheet)
-    print(f"{'variant':8}{'driver':11}{'reference':11}" + "".join(f"{key:>11}" for key in FIGURES))
+    rows = []
+    for row in measure(args.seed, args.pairs, args.sheet):
+        rows.append(row)
+        if args.json:  # after every row: what is measured is not lost
+            with atomic(args.json) as partial:
+                partial.write_text(json.dumps({"rows": rows}, indent=2) + "\n")
+    print(f"{'variant':14}{'driver':11}{'reference':11}" + "".join(f"{key:>13}" for key in FIGURES))
     for row in rows:
-        print(f"{row['variant']:8}{row['driver']:11}{row['reference']:11}" + "".join(f"{row[key]:11.3f}" for key in FIGURES))
-    if args.json:
-        with atomic(args.json) as partial:
-            partial.write_text(json.dumps({"rows": rows}, indent=2) + "\n")
+        print(f"{row['variant']:14}{row['driver']:11}{row['reference']:11}" + "".join(f"{row[key]:13.3f}" for key in FIGURES))
 
 
 if __name__ == "__main__":

@@ -116,10 +116,12 @@ def without_lora(prompt: Prompt) -> None:
     replace_links(prompt, {tuple(link(prompt, LORA)): link(prompt, "Small backbone")})
 
 
-def with_stock_lora_loader(prompt: Prompt) -> None:
-    given = node(prompt, LORA)
-    inputs = {"model": given["model"], "lora_name": "bare.safetensors", "strength_model": 1.0}
-    instead(LORA, {"class_type": "LoraLoaderModelOnly", "inputs": inputs})(prompt)
+def with_stock_lora_loader(file: str) -> Change:
+    def change(prompt: Prompt) -> None:
+        inputs = {"model": node(prompt, LORA)["model"], "lora_name": file, "strength_model": 1.0}
+        instead(LORA, {"class_type": "LoraLoaderModelOnly", "inputs": inputs})(prompt)
+
+    return change
 
 
 def decode_of_another_latent(prompt: Prompt) -> None:
@@ -333,8 +335,12 @@ CASES = [
         "bare.safetensors carries no dreamactor_m2.* metadata", "not trained for this method", "allow_missing_contract",
     ),
     Case(
-        "LoRA without a contract in the stock loader", with_stock_lora_loader,
+        "LoRA without a contract in the stock loader", with_stock_lora_loader("bare.safetensors"),
         "carries no DreamActor-M2 metadata", "", "load the DreamActor one with 'DreamActor LoRA Loader'",
+    ),
+    Case(
+        "half a pair in the stock loader", with_stock_lora_loader("high.safetensors"),
+        "was loaded by the stock loader", "expected 'DreamActor LoRA Loader'", "it takes noise for the driver",
     ),
     Case(
         "a contract where none is assumed", at(LORA, lora_name="good.safetensors", allow_missing_contract=True),
