@@ -11,16 +11,11 @@ import numpy as np
 import torch
 from kornia.metrics import ssim
 
-from headless.metrics import MOVING, psnr
+from headless.metrics import psnr
 
 STILL_IOU = 0.8
 """A part moves when the held-still reference covers it, on average over the frames, with less than this IoU."""
 _FEW = 6  # pixels under which a part is not judged
-
-
-def moving_region(truth: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """(T, H, W): the truth differs from the still reference (H, W, 3) by more than 0.1 of [0, 1] in a channel."""
-    return (np.abs(truth.astype(np.float32) - reference.astype(np.float32)) / 255 > MOVING).any(-1)
 
 
 def psnr_on(result: np.ndarray, truth: np.ndarray, where: np.ndarray | None = None) -> float:

@@ -24,7 +24,6 @@ import numpy as np
 from benchmarks.measures import (
     colour_error,
     moving_parts,
-    moving_region,
     part_iou,
     psnr_on,
     segment,
@@ -34,9 +33,9 @@ from benchmarks.measures import (
 from dreamactor_core.poses import from_body_joints, to_pose_keypoint
 from headless.atomic import atomic
 from headless.client import Client, by_title, files, id_by_title
-from headless.media import read_image, write_image
+from headless.media import read_image, write_image, write_mp4
+from headless.metrics import moving_region
 from headless.server import HostServer
-from training.marionette.assets import write_video
 from training.marionette.characters import PARTS, Plan
 from training.marionette.world import FPS, HEIGHT, LEAD_IN, WIDTH, Scene, rng_for, sample_scene
 
@@ -98,13 +97,13 @@ class Runner:
         reference, driver, truth = (self.folder / f"{name}{end}" for end in ("_ref.png", "_drive.mp4", "_truth.mp4"))
         drawn = pair.scene.draw(*large)[0]
         write_image(reference, drawn[0])
-        write_video(truth, drawn[LEAD_IN:], FPS)
+        write_mp4(truth, drawn[LEAD_IN:], FPS, crf=8)
         if variant.startswith("pose"):
             driver = driver.with_suffix(".json")
             _write_poses(driver, pair.driver.keypoints()[LEAD_IN:])
             _write_poses(reference.with_suffix(".json"), pair.scene.keypoints()[:1])
         else:
-            write_video(driver, pair.driver.draw(*large)[0][LEAD_IN:], FPS)
+            write_mp4(driver, pair.driver.draw(*large)[0][LEAD_IN:], FPS, crf=8)
         return reference.name, driver.name, truth.name
 
     def run(self, variant: str, reference: str, driver: str, text: str, truth: str | None = None) -> list[np.ndarray]:

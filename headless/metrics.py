@@ -33,6 +33,12 @@ def psnr(a: np.ndarray, b: np.ndarray, where: np.ndarray | None = None) -> float
     return math.inf if error == 0 else -10 * math.log10(error)
 
 
+def moving_region(truth: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """(T, H, W): where the truth (T, H, W, 3) differs from the still reference (H, W, 3) by more than MOVING of [0, 1] in a
+    channel; both uint8."""
+    return (np.abs(truth.astype(np.float32) - reference.astype(np.float32)) / 255 > MOVING).any(-1)
+
+
 def against_truth(result: np.ndarray, truth: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     """The figures of `KEYS`.
 
@@ -50,7 +56,7 @@ def against_truth(result: np.ndarray, truth: np.ndarray, reference: np.ndarray) 
         )
     made, true, still = (picture.astype(np.float32) / 255 for picture in (result, truth, reference))
     held = np.broadcast_to(still, true.shape)
-    moving = (np.abs(true - held) > MOVING).any(-1)
+    moving = moving_region(truth, reference)
     return {
         "frames": len(true),
         "moving_fraction": float(moving.mean()),

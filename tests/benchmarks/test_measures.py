@@ -9,7 +9,6 @@ from benchmarks.measures import (
     colour_error,
     iou,
     moving_parts,
-    moving_region,
     part_iou,
     psnr_on,
     segment,
@@ -17,6 +16,7 @@ from benchmarks.measures import (
     structural_similarity,
 )  # fmt: skip
 from benchmarks.quality import FIGURES, ROWS, judge, mean_figures, sample_pair
+from headless.metrics import moving_region
 from training.marionette.characters import PARTS
 from training.marionette.world import LEAD_IN
 

@@ -12,27 +12,16 @@ import argparse
 import json
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 
 from dreamactor_core.poses import PoseSequence, from_body_joints, from_pose_keypoint, to_pose_keypoint
+from headless.media import write_mp4
 from training.marionette.backbone import ROOT
 from training.marionette.world import FPS, HEIGHT, LEAD_IN, WIDTH, rng_for, sample_scene
 
 ASSETS = ROOT / "assets"
 SCALE = 4
-
-
-def write_video(path: Path, frames: np.ndarray, fps: int) -> None:
-    """RGB uint8 (T, H, W, 3) to an H.264 file of near-lossless quality."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps)
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt, stream.options = "yuv420p", {"crf": "8"}
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
 
 
 def write_poses(path: Path, poses: PoseSequence, frame_ms: float) -> None:
@@ -58,9 +47,9 @@ def main() -> None:
     cartoon = sample_scene(rng, "cartoon")
     truth = cartoon.draw(*size)[0]
     cv2.imwrite(str(ASSETS / "reference_cartoon.png"), truth[0][..., ::-1])
-    write_video(ASSETS / "drive_video_truth.mp4", truth[LEAD_IN:], FPS)
+    write_mp4(ASSETS / "drive_video_truth.mp4", truth[LEAD_IN:], FPS, crf=8)
     driver = cartoon.with_character(rng, "human")
-    write_video(ASSETS / "drive_video.mp4", driver.draw(*size)[0][LEAD_IN:], FPS)
+    write_mp4(ASSETS / "drive_video.mp4", driver.draw(*size)[0][LEAD_IN:], FPS, crf=8)
     write_poses(ASSETS / "drive_video_poses.json", from_body_joints(driver.keypoints(*size)[LEAD_IN:], *size), 1000 / FPS)
     if args.poses:
         data = json.loads(args.poses.read_text())
