@@ -13,7 +13,6 @@ import json
 from pathlib import Path
 
 import cv2
-import numpy as np
 
 from dreamactor_core.poses import PoseSequence, from_body_joints, from_pose_keypoint, to_pose_keypoint
 from headless.media import write_mp4
