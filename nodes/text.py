@@ -137,7 +137,7 @@ class TextFusion(io.ComfyNode):
                 io.Combo.Input(
                     "mode", options=list(MODES), default="fused",
                     tooltip="fused: a model makes one prompt of both texts. concatenated: appearance, then motion, as they are. "
-                    "none: no text.",
+                    "none: no text, also where fused_prompt is given.",
                 ),
                 io.Combo.Input("language", options=list(LANGUAGES), default="en", tooltip="Language of the three texts."),
                 io.Combo.Input(
@@ -154,7 +154,10 @@ class TextFusion(io.ComfyNode):
                 *_budget_inputs(),
                 _text_input("motion_text", "Taken instead of asking for the motion. Empty: asked for."),
                 _text_input("appearance_text", "Taken instead of asking for the appearance. Empty: asked for."),
-                _text_input("fused_prompt", "Taken as the prompt; then nothing is asked at all. Empty: made as mode says."),
+                _text_input(
+                    "fused_prompt",
+                    "Taken as the prompt, unless mode is none; then nothing is asked at all. Empty: made as mode says.",
+                ),
             ],
             outputs=[
                 io.String.Output(display_name="fused_prompt", tooltip="For CLIP Text Encode."),
