@@ -19,6 +19,7 @@ from ..dreamactor_core.text.budget import SECONDS, Budget, encode
 from ..dreamactor_core.text.errors import TextError
 from ..dreamactor_core.text.fusion import MODES, ON_BAD_ANSWER, Texts, Writer, check_given, make_texts
 from ..dreamactor_core.text.prompts import LANGUAGES, SHIPPED, TASKS, Prompts, frames_in_words, load_prompts
+from ..dreamactor_core.text.transport import DEFAULT_LIMITS, Limits, patience
 from .loaders import CATEGORY
 from .pose import PoseKeypoint
 from .video import read_driver
@@ -158,6 +159,11 @@ class TextFusion(io.ComfyNode):
                     "fused_prompt",
                     "Taken as the prompt, unless mode is none; then nothing is asked at all. Empty: made as mode says.",
                 ),
+                io.Float.Input(
+                    "timeout", default=DEFAULT_LIMITS.read, min=1.0, max=86400.0, step=1.0, optional=True, advanced=True,
+                    tooltip="Seconds without a word from the service after which it is given up; all tries together may take "
+                    "twice as long. Raise it for a local model on a slow machine.",
+                ),
             ],
             outputs=[
                 io.String.Output(display_name="fused_prompt", tooltip="For CLIP Text Encode."),
@@ -200,6 +206,7 @@ class TextFusion(io.ComfyNode):
         motion_text: str | None = None,
         appearance_text: str | None = None,
         fused_prompt: str | None = None,
+        timeout: float = DEFAULT_LIMITS.read,
     ) -> io.NodeOutput:
         given = Texts(*((text or "").strip() for text in (fused_prompt, motion_text, appearance_text)))
         bar, tell = comfy.utils.ProgressBar(3), _tell(cls.hidden.unique_id)
@@ -216,7 +223,7 @@ class TextFusion(io.ComfyNode):
             )
         else:
             budget = Budget(sample_fps, longest_side)
-            writer = _writer(service, model, base_url, language, on_bad_answer, tell)
+            writer = _writer(service, model, base_url, language, on_bad_answer, patience(timeout), tell)
             texts = make_texts(
                 mode,
                 given,
@@ -232,13 +239,14 @@ class TextFusion(io.ComfyNode):
         return io.NodeOutput(texts.fused, texts.motion, texts.appearance, ui={"text": warnings} if warnings else None)
 
 
-def _writer(service: str, model: str, base_url: str, language: str, on_bad_answer: str, tell: Callable[[str], None]) -> Writer:
+def _writer(
+    service: str, model: str, base_url: str, language: str, on_bad_answer: str, limits: Limits, tell: Callable[[str], None]
+) -> Writer:
     from ..dreamactor_core.text.ask import Asker
     from ..dreamactor_core.text.cache import AnswerCache
 
-    asker = Asker(
-        service, model, base_url, _folder() / "keys.txt", poll=comfy.model_management.throw_exception_if_processing_interrupted
-    )
+    poll = comfy.model_management.throw_exception_if_processing_interrupted
+    asker = Asker(service, model, base_url, _folder() / "keys.txt", limits, poll)
     return Writer(asker, _prompts(language), AnswerCache(_folder() / "text_cache"), on_bad_answer, tell)
 
 
