@@ -127,7 +127,7 @@ class TextFusion(io.ComfyNode):
                     "llama.cpp, hosts). keypoints: sentences made from pose_keypoint, without any model or network.",
                 ),
                 io.String.Input(
-                    "model", default="gemini-2.5-flash",
+                    "model", default="gemini-flash-latest",
                     tooltip="The model's name as the service knows it. It must take pictures. Not used by keypoints.",
                 ),
                 io.String.Input(

@@ -148,6 +148,13 @@ def test_readme_names_every_workflow() -> None:
     assert [name for name in NAMES if f"**{name}**" not in readme] == []
 
 
+def test_gemini_is_asked_by_a_name_that_stays(info: Info) -> None:
+    default = info["DreamActorTextFusion"]["input"]["required"]["model"][1]["default"]
+    assert default.endswith("-latest"), "models with a version in their name are taken out of service within a year or two"
+    made = [node["inputs"] for name in NAMES for node in load(name, "api").values() if node["class_type"] == "DreamActorTextFusion"]
+    assert {inputs["model"] for inputs in made if inputs["service"] == "gemini"} == {default}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_its_sizes_are_possible(name: str) -> None:
     made = [(node["class_type"], node["inputs"]) for node in load(name, "api").values()]
