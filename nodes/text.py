@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import comfy.model_management
 import comfy.utils
 import folder_paths
+import numpy as np
 import torch
 from comfy_api.latest import io
 
 from ..dreamactor_core.clips import resample_rate
-from ..dreamactor_core.conditions import check_frames
-from ..dreamactor_core.text.budget import SECONDS, Budget, encode
+from ..dreamactor_core.text.budget import SECONDS, Budget, encode, shrink
 from ..dreamactor_core.text.errors import TextError
 from ..dreamactor_core.text.fusion import MODES, ON_BAD_ANSWER, Texts, Writer, check_given, make_texts
 from ..dreamactor_core.text.prompts import LANGUAGES, SHIPPED, TASKS, Prompts, frames_in_words, load_prompts
 from ..dreamactor_core.text.transport import DEFAULT_LIMITS, Limits, patience
+from .frames import open_frames
 from .loaders import CATEGORY
 from .pose import PoseKeypoint
-from .video import read_driver
 
 KEYPOINTS = "keypoints"
 """The describer, in the list of services."""
@@ -37,38 +38,29 @@ def _prompts(language: str) -> Prompts:
     return load_prompts(language, (_folder() / "prompts", SHIPPED))
 
 
-def _checked(images: torch.Tensor, what: str) -> torch.Tensor:
-    check_frames(images.movedim(-1, 1) if images.ndim == 4 else images, what)
-    return images.float().clamp(0, 1)
-
-
-def _one_picture(reference: torch.Tensor | None) -> torch.Tensor:
+def _one_picture(reference: torch.Tensor | None, budget: Budget) -> np.ndarray:
+    """The reference as a model is shown it: RGB uint8 (H, W, 3)."""
     if reference is None:
         raise TextError("there is no reference, expected one image of the character; connect it, or give appearance_text")
     if reference.ndim == 4 and reference.shape[0] > 1:
         raise TextError(f"got {reference.shape[0]} reference images, expected one; pick one with 'Get Image from Batch'")
-    return _checked(reference, "the reference")
+    return shrink(next(open_frames(reference, 0, "the reference").frames), budget)
 
 
-def _sampled(driving: Any, driving_fps: float, budget: Budget) -> torch.Tensor:
-    """The frames of a driver, IMAGE or VIDEO, that a model is shown: (N, H, W, 3) in [0, 1]."""
+def _sampled(driving: Any, driving_fps: float, budget: Budget) -> list[np.ndarray]:
+    """The frames of a driver, IMAGE or VIDEO, as a model is shown them: RGB uint8 (H, W, 3). One is large at a time."""
     if driving is None:
         raise TextError("there is no driving video, expected IMAGE or VIDEO; connect it, or give motion_text")
-    if not isinstance(driving, torch.Tensor):
-        driving, _ = read_driver(driving, budget.fps, budget.frames, lambda images: images)
-    elif driving.ndim == 4 and driving.shape[0] > 1:
+    if isinstance(driving, torch.Tensor) and driving.ndim == 4 and driving.shape[0] > 1:
         _need_rate(driving_fps, "a driving IMAGE batch")
         driving = driving[resample_rate(driving.shape[0], driving_fps, budget.fps)[: budget.frames]]
-    return _checked(driving, "the driver")
+    frames = open_frames(driving, budget.fps, "the driver").frames
+    return [shrink(frame, budget) for frame in islice(frames, budget.frames)]
 
 
 def _need_rate(driving_fps: float, what: str) -> None:
     if not driving_fps:
         raise TextError(f"{what} does not say how fast its frames follow each other; set driving_fps")
-
-
-def _jpeg(images: torch.Tensor, budget: Budget) -> list[bytes]:
-    return encode((images * 255).round().to(torch.uint8).cpu().numpy(), budget)
 
 
 def _budget_inputs() -> list[io.Input]:
@@ -227,8 +219,8 @@ class TextFusion(io.ComfyNode):
             texts = make_texts(
                 mode,
                 given,
-                lambda: step(writer.motion(_jpeg(_sampled(driving, driving_fps, budget), budget), budget)),
-                lambda: step(writer.appearance(_jpeg(_one_picture(reference), budget)[0])),
+                lambda: step(writer.motion(encode(_sampled(driving, driving_fps, budget), budget), budget)),
+                lambda: step(writer.appearance(encode([_one_picture(reference, budget)], budget)[0])),
                 lambda moves, looks: step(writer.fuse(moves, looks)),
             )
             warnings += writer.warnings
@@ -339,9 +331,5 @@ class TextPrompt(io.ComfyNode):
             shown = _sampled(images, driving_fps, budget)
             prompt = prompts.fill("motion", frames=frames_in_words(len(shown), budget.fps, prompts.language))
         else:
-            shown, prompt = _one_picture(images), prompts.fill("appearance")
-        size = budget.size(*shown.shape[1:3])
-        if size != tuple(shown.shape[1:3]):
-            small = torch.nn.functional.interpolate(shown.movedim(-1, 1), size=size, mode="bicubic", antialias=True)
-            shown = small.movedim(1, -1).clamp(0, 1)
-        return io.NodeOutput(prompt, shown)
+            shown, prompt = [_one_picture(images, budget)], prompts.fill("appearance")
+        return io.NodeOutput(prompt, torch.from_numpy(np.stack(shown)).float() / 255)
