@@ -1,4 +1,9 @@
-"""The frames of an IMAGE or a VIDEO one after the other: however long it is, one of them is in memory."""
+"""The frames of an IMAGE or a VIDEO one after the other: however long it is, one of them is in memory.
+
+Files are read here and not by the host's `get_components`, which decodes all of a file into memory and takes the frame
+rate to be constant; that goes for files that another node trimmed too. Of a video that a node made the host hands out
+the frames, at a constant rate.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import av
+import comfy.model_management
 import numpy as np
 import torch
 from comfy_api.latest import InputImpl
 
 from ..dreamactor_core.clips import check_fps, resample_by_timestamp, resample_rate
 from ..dreamactor_core.conditions import check_frames
-from .video import timestamps
 
-_WHAT = "the input"
 _SLACK = 1e-6  # seconds
 
 
@@ -28,19 +32,22 @@ class FrameStream:
         frames: RGB (H, W, 3), uint8. One that is shown twice is the same object twice.
         count: How many will come.
         rate: Frames per second, None for an IMAGE whose rate nobody stated.
+        start: Second of a file's own clock at which the first one is shown, 0 for what is no file.
     """
 
     frames: Iterator[np.ndarray]
     count: int
     rate: float | None
+    start: float = 0.0
 
 
-def open_frames(source: Any, fps: float) -> FrameStream:
+def open_frames(source: Any, fps: float, what: str = "the input") -> FrameStream:
     """The frames of an IMAGE or a VIDEO.
 
     Args:
         source: IMAGE tensor or VIDEO. A VIDEO from a file is decoded as its frames are asked for, also where it is trimmed.
         fps: Frames per second wanted of a VIDEO, 0 for its own; of an IMAGE, which is taken as it is, what they are.
+        what: What the source is called in errors.
 
     Raises:
         ValueError: no frames, no video, or a rate out of range. While frames are read: a damaged file, frames that are not RGB,
@@ -49,55 +56,70 @@ def open_frames(source: Any, fps: float) -> FrameStream:
     if fps:
         check_fps(fps)
     if isinstance(source, torch.Tensor):
-        check_frames(source[:1].movedim(-1, 1) if source.ndim == 4 else source, _WHAT)
-        return FrameStream(_of_images(source, range(source.shape[0])), source.shape[0], fps or None)
+        check_frames(source[:1].movedim(-1, 1) if source.ndim == 4 else source, what)
+        return FrameStream(_of_images(source, range(source.shape[0]), what), source.shape[0], fps or None)
     if isinstance(source, InputImpl.VideoFromFile):
         try:
-            return _of_file(source, fps)
+            return _of_file(source, fps, what)
         except av.error.FFmpegError as error:
-            raise _damaged(error) from error
+            raise damaged(error, what) from error
     components = source.get_components()
-    check_frames(components.images[:1].movedim(-1, 1), _WHAT)
+    check_frames(components.images[:1].movedim(-1, 1), what)
     own = check_fps(float(components.frame_rate), "the video's own rate")
     wanted = resample_rate(components.images.shape[0], own, fps or own).tolist()
-    return FrameStream(_of_images(components.images, wanted), len(wanted), fps or own)
+    return FrameStream(_of_images(components.images, wanted, what), len(wanted), fps or own)
 
 
-def _of_images(images: torch.Tensor, wanted: Iterable[int]) -> Iterator[np.ndarray]:
+def _of_images(images: torch.Tensor, wanted: Iterable[int], what: str) -> Iterator[np.ndarray]:
     last, frame = -1, np.zeros(0)
     for index in wanted:
         if index != last:
             image = images[index]
-            check_frames(image.movedim(-1, 0)[None], _WHAT)
+            check_frames(image.movedim(-1, 0)[None], what)
             last, frame = index, image.float().clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
         yield frame
 
 
-def _of_file(video: Any, fps: float) -> FrameStream:
+def _of_file(video: Any, fps: float, what: str) -> FrameStream:
     start, seconds = video.get_active_trim_window()
     with av.open(video.get_stream_source()) as container:
         if not container.streams.video:
-            raise ValueError("the file has no video stream")
-        times, end = timestamps(container, container.streams.video[0], fps or 30.0)
+            raise ValueError(f"{what} has no video stream, expected a video; choose another file")
+        times, end = _timestamps(container, container.streams.video[0], fps or 30.0, what)
     # a trim counts from the zero of the file's clock, as the host's does; times of packets are rounded
     stop = start + seconds if seconds else end
     first = bisect.bisect_left(times, start - _SLACK) if start else 0
     inside = times[first : bisect.bisect_left(times, stop - _SLACK) if seconds else None]
     if not inside:
-        raise ValueError(f"the video has zero frames from second {start:g} to {stop:g}, expected at least one; trim it elsewhere")
+        raise ValueError(f"{what} has zero frames from second {start:g} to {stop:g}, expected at least one; trim it elsewhere")
     end = min(end, stop)
     own = len(inside) / max(end - inside[0], _SLACK)
     rate = fps or check_fps(own, "the video's own rate")
     wanted = resample_by_timestamp(inside, end, rate) + first
-    return FrameStream(_decoded(video, wanted.tolist()), len(wanted), rate)
+    return FrameStream(_decoded(video, wanted.tolist(), what), len(wanted), rate, inside[0])
 
 
-def _decoded(video: Any, wanted: list[int]) -> Iterator[np.ndarray]:
+def _timestamps(container: Any, stream: Any, fps: float, what: str) -> tuple[list[float], float]:
+    """Seconds at which each frame appears, in order, and at which the last one ends. Nothing is decoded for it."""
+    # those to discard lie before the cut of a file that was cut without re-encoding: they are decoded but never shown
+    packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
+    if not packets:
+        raise ValueError(f"{what} has zero frames, expected at least one")
+    usual = float(1 / stream.average_rate) if stream.average_rate else 1 / fps
+    if any(packet.pts is None for packet in packets):
+        return [i * usual for i in range(len(packets))], len(packets) * usual
+    last = max(packets, key=lambda packet: packet.pts)
+    times = sorted(float(packet.pts * packet.time_base) for packet in packets)
+    return times, times[-1] + (float(last.duration * last.time_base) if last.duration else usual)
+
+
+def _decoded(video: Any, wanted: list[int], what: str) -> Iterator[np.ndarray]:
     """The frames of these indices in presentation order, which do not decrease."""
     due = 0
     try:
         with av.open(video.get_stream_source()) as container:
             for index, frame in enumerate(container.decode(video=0)):
+                comfy.model_management.throw_exception_if_processing_interrupted()
                 if index != wanted[due]:
                     continue
                 picture = frame.to_ndarray(format="rgb24")
@@ -109,9 +131,10 @@ def _decoded(video: Any, wanted: list[int]) -> Iterator[np.ndarray]:
                 if due == len(wanted):
                     return
     except av.error.FFmpegError as error:
-        raise _damaged(error) from error
-    raise ValueError(f"the video ends after {due} of {len(wanted)} frames; it is cut short or damaged, re-encode it")
+        raise damaged(error, what) from error
+    raise ValueError(f"{what} ends after {due} of {len(wanted)} frames; it is cut short or damaged, re-encode it")
 
 
-def _damaged(error: Exception) -> ValueError:
-    return ValueError(f"the video cannot be read ({error}); it is damaged, re-encode it")
+def damaged(error: Exception, what: str) -> ValueError:
+    """The error for a file that the decoder refuses."""
+    return ValueError(f"{what} cannot be read ({error}); it is damaged, re-encode it")

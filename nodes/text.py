@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import comfy.model_management
 import comfy.utils
 import folder_paths
+import numpy as np
 import torch
 from comfy_api.latest import io
 
 from ..dreamactor_core.clips import resample_rate
-from ..dreamactor_core.conditions import check_frames
-from ..dreamactor_core.text.budget import SECONDS, Budget, encode
+from ..dreamactor_core.text.budget import SECONDS, Budget, encode, shrink
 from ..dreamactor_core.text.errors import TextError
 from ..dreamactor_core.text.fusion import MODES, ON_BAD_ANSWER, Texts, Writer, check_given, make_texts
 from ..dreamactor_core.text.prompts import LANGUAGES, SHIPPED, TASKS, Prompts, frames_in_words, load_prompts
+from ..dreamactor_core.text.transport import DEFAULT_LIMITS, Limits, patience
+from .frames import open_frames
 from .loaders import CATEGORY
 from .pose import PoseKeypoint
-from .video import read_driver
 
 KEYPOINTS = "keypoints"
 """The describer, in the list of services."""
@@ -36,38 +38,29 @@ def _prompts(language: str) -> Prompts:
     return load_prompts(language, (_folder() / "prompts", SHIPPED))
 
 
-def _checked(images: torch.Tensor, what: str) -> torch.Tensor:
-    check_frames(images.movedim(-1, 1) if images.ndim == 4 else images, what)
-    return images.float().clamp(0, 1)
-
-
-def _one_picture(reference: torch.Tensor | None) -> torch.Tensor:
+def _one_picture(reference: torch.Tensor | None, budget: Budget) -> np.ndarray:
+    """The reference as a model is shown it: RGB uint8 (H, W, 3)."""
     if reference is None:
         raise TextError("there is no reference, expected one image of the character; connect it, or give appearance_text")
     if reference.ndim == 4 and reference.shape[0] > 1:
         raise TextError(f"got {reference.shape[0]} reference images, expected one; pick one with 'Get Image from Batch'")
-    return _checked(reference, "the reference")
+    return shrink(next(open_frames(reference, 0, "the reference").frames), budget)
 
 
-def _sampled(driving: Any, driving_fps: float, budget: Budget) -> torch.Tensor:
-    """The frames of a driver, IMAGE or VIDEO, that a model is shown: (N, H, W, 3) in [0, 1]."""
+def _sampled(driving: Any, driving_fps: float, budget: Budget) -> list[np.ndarray]:
+    """The frames of a driver, IMAGE or VIDEO, as a model is shown them: RGB uint8 (H, W, 3). One is large at a time."""
     if driving is None:
         raise TextError("there is no driving video, expected IMAGE or VIDEO; connect it, or give motion_text")
-    if not isinstance(driving, torch.Tensor):
-        driving, _ = read_driver(driving, budget.fps, budget.frames, lambda images: images)
-    elif driving.ndim == 4 and driving.shape[0] > 1:
+    if isinstance(driving, torch.Tensor) and driving.ndim == 4 and driving.shape[0] > 1:
         _need_rate(driving_fps, "a driving IMAGE batch")
         driving = driving[resample_rate(driving.shape[0], driving_fps, budget.fps)[: budget.frames]]
-    return _checked(driving, "the driver")
+    frames = open_frames(driving, budget.fps, "the driver").frames
+    return [shrink(frame, budget) for frame in islice(frames, budget.frames)]
 
 
 def _need_rate(driving_fps: float, what: str) -> None:
     if not driving_fps:
         raise TextError(f"{what} does not say how fast its frames follow each other; set driving_fps")
-
-
-def _jpeg(images: torch.Tensor, budget: Budget) -> list[bytes]:
-    return encode((images * 255).round().to(torch.uint8).cpu().numpy(), budget)
 
 
 def _budget_inputs() -> list[io.Input]:
@@ -126,7 +119,7 @@ class TextFusion(io.ComfyNode):
                     "llama.cpp, hosts). keypoints: sentences made from pose_keypoint, without any model or network.",
                 ),
                 io.String.Input(
-                    "model", default="gemini-2.5-flash",
+                    "model", default="gemini-flash-latest",
                     tooltip="The model's name as the service knows it. It must take pictures. Not used by keypoints.",
                 ),
                 io.String.Input(
@@ -137,7 +130,7 @@ class TextFusion(io.ComfyNode):
                 io.Combo.Input(
                     "mode", options=list(MODES), default="fused",
                     tooltip="fused: a model makes one prompt of both texts. concatenated: appearance, then motion, as they are. "
-                    "none: no text.",
+                    "none: no text, also where fused_prompt is given.",
                 ),
                 io.Combo.Input("language", options=list(LANGUAGES), default="en", tooltip="Language of the three texts."),
                 io.Combo.Input(
@@ -154,7 +147,15 @@ class TextFusion(io.ComfyNode):
                 *_budget_inputs(),
                 _text_input("motion_text", "Taken instead of asking for the motion. Empty: asked for."),
                 _text_input("appearance_text", "Taken instead of asking for the appearance. Empty: asked for."),
-                _text_input("fused_prompt", "Taken as the prompt; then nothing is asked at all. Empty: made as mode says."),
+                _text_input(
+                    "fused_prompt",
+                    "Taken as the prompt, unless mode is none; then nothing is asked at all. Empty: made as mode says.",
+                ),
+                io.Float.Input(
+                    "timeout", default=DEFAULT_LIMITS.read, min=1.0, max=86400.0, step=1.0, optional=True, advanced=True,
+                    tooltip="Seconds without a word from the service after which it is given up; all tries together may take "
+                    "twice as long. Raise it for a local model on a slow machine.",
+                ),
             ],
             outputs=[
                 io.String.Output(display_name="fused_prompt", tooltip="For CLIP Text Encode."),
@@ -197,6 +198,7 @@ class TextFusion(io.ComfyNode):
         motion_text: str | None = None,
         appearance_text: str | None = None,
         fused_prompt: str | None = None,
+        timeout: float = DEFAULT_LIMITS.read,
     ) -> io.NodeOutput:
         given = Texts(*((text or "").strip() for text in (fused_prompt, motion_text, appearance_text)))
         bar, tell = comfy.utils.ProgressBar(3), _tell(cls.hidden.unique_id)
@@ -213,12 +215,12 @@ class TextFusion(io.ComfyNode):
             )
         else:
             budget = Budget(sample_fps, longest_side)
-            writer = _writer(service, model, base_url, language, on_bad_answer, tell)
+            writer = _writer(service, model, base_url, language, on_bad_answer, patience(timeout), tell)
             texts = make_texts(
                 mode,
                 given,
-                lambda: step(writer.motion(_jpeg(_sampled(driving, driving_fps, budget), budget), budget)),
-                lambda: step(writer.appearance(_jpeg(_one_picture(reference), budget)[0])),
+                lambda: step(writer.motion(encode(_sampled(driving, driving_fps, budget), budget), budget)),
+                lambda: step(writer.appearance(encode([_one_picture(reference, budget)], budget)[0])),
                 lambda moves, looks: step(writer.fuse(moves, looks)),
             )
             warnings += writer.warnings
@@ -229,13 +231,14 @@ class TextFusion(io.ComfyNode):
         return io.NodeOutput(texts.fused, texts.motion, texts.appearance, ui={"text": warnings} if warnings else None)
 
 
-def _writer(service: str, model: str, base_url: str, language: str, on_bad_answer: str, tell: Callable[[str], None]) -> Writer:
+def _writer(
+    service: str, model: str, base_url: str, language: str, on_bad_answer: str, limits: Limits, tell: Callable[[str], None]
+) -> Writer:
     from ..dreamactor_core.text.ask import Asker
     from ..dreamactor_core.text.cache import AnswerCache
 
-    asker = Asker(
-        service, model, base_url, _folder() / "keys.txt", poll=comfy.model_management.throw_exception_if_processing_interrupted
-    )
+    poll = comfy.model_management.throw_exception_if_processing_interrupted
+    asker = Asker(service, model, base_url, _folder() / "keys.txt", limits, poll)
     return Writer(asker, _prompts(language), AnswerCache(_folder() / "text_cache"), on_bad_answer, tell)
 
 
@@ -328,9 +331,5 @@ class TextPrompt(io.ComfyNode):
             shown = _sampled(images, driving_fps, budget)
             prompt = prompts.fill("motion", frames=frames_in_words(len(shown), budget.fps, prompts.language))
         else:
-            shown, prompt = _one_picture(images), prompts.fill("appearance")
-        size = budget.size(*shown.shape[1:3])
-        if size != tuple(shown.shape[1:3]):
-            small = torch.nn.functional.interpolate(shown.movedim(-1, 1), size=size, mode="bicubic", antialias=True)
-            shown = small.movedim(1, -1).clamp(0, 1)
-        return io.NodeOutput(prompt, shown)
+            shown, prompt = [_one_picture(images, budget)], prompts.fill("appearance")
+        return io.NodeOutput(prompt, torch.from_numpy(np.stack(shown)).float() / 255)

@@ -15,24 +15,28 @@ def check_address(url: str) -> str:
     """The address without a slash at its end.
 
     Raises:
-        ServiceError: not http or https, without a host, or with something in it that would be saved with the workflow
-            and sent along (a password, a query).
+        ServiceError: not http or https, without a host, with blanks inside, or with something in it that would be saved
+            with the workflow and sent along (a password, a query). Never quotes the address: what is not one may be a key.
     """
+    url = url.strip()
+    wrong = ServiceError(
+        "base_url is not an address, expected https://HOST/PATH, or http://HOST:PORT/PATH for a host of your own; clear it for "
+        "the service's own address (a key belongs into the environment or the key file)"
+    )
     try:
-        parts = urlsplit(url.strip())
+        parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise ServiceError(f"base_url is not an address ({error}); expected https://HOST/PATH") from None
+    except ValueError:
+        raise wrong from None
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ServiceError(
             "base_url holds a password, a query or a fragment, expected https://HOST/PATH; it is saved with every picture, so "
             "keys belong into the environment or the key file"
         )
-    if parts.scheme not in ("http", "https") or not host:
-        raise ServiceError(
-            f"base_url is {url.strip()!r}, expected https://HOST/PATH, or http://HOST:PORT/PATH for a host of your own"
-        )
-    return url.strip().rstrip("/")
+    # urlsplit takes line breaks and tabs out unasked: the address that was checked would not be the one that is used
+    if parts.scheme not in ("http", "https") or not host or any(character.isspace() for character in url):
+        raise wrong
+    return url.rstrip("/")
 
 
 def host_of(url: str) -> str:

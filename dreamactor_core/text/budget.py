@@ -46,17 +46,24 @@ QUALITY = 85
 """Of the JPEG encoding."""
 
 
+def shrink(picture: np.ndarray, budget: Budget) -> np.ndarray:
+    """An RGB uint8 picture (H, W, 3) in the size that it is sent in, itself if that is its own."""
+    from PIL import Image  # not at start-up
+
+    height, width = budget.size(*picture.shape[:2])
+    if (height, width) == picture.shape[:2]:
+        return picture
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
+
+
 def encode(pictures: np.ndarray | Sequence[np.ndarray], budget: Budget) -> list[bytes]:
     """JPEG files of RGB uint8 pictures (N, H, W, 3)."""
     from PIL import Image  # not at start-up
 
     files = []
     for picture in pictures:
-        image = Image.fromarray(np.ascontiguousarray(picture))
-        height, width = budget.size(*picture.shape[:2])
-        if (height, width) != picture.shape[:2]:
-            image = image.resize((width, height), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=QUALITY)
+        Image.fromarray(np.ascontiguousarray(shrink(picture, budget))).save(buffer, "JPEG", quality=QUALITY)
         files.append(buffer.getvalue())
     return files

@@ -48,6 +48,8 @@ def _pattern(words: Words, language: Language) -> re.Pattern[str]:
 
 def _find(text: str, words: Words, language: Language) -> list[re.Match[str]]:
     """Where the words stand, less those that are a part of something harmless."""
+    if not words:
+        return []
     harmless = [m.span() for m in _pattern(LEXICONS[language].harmless, language).finditer(text)]
     return [
         found
@@ -90,6 +92,20 @@ def _order(text: str, language: Language) -> list[str]:
     return [f"there is no sentence that begins with {', '.join(missing)} in its place; the order is {wanted}"]
 
 
+def _is_used(text: str, thing: re.Match[str], language: Language) -> bool:
+    """Whether the motion needs the thing: it is touched, or says where a limb is or goes. Else it is a matter of looks."""
+    lexicon, ends = LEXICONS[language], f"[{re.escape(_CLAUSE_ENDS[language])}]"
+    before, after = re.split(ends, text[: thing.start()])[-1], re.split(ends, text[thing.end() :])[0]
+    worn = _find(before, lexicon.worn, language)
+    if worn and not _find(worn[-1][0], lexicon.contact, language):
+        return False
+    return bool(
+        _find(before, lexicon.contact, language)
+        or _find(before, lexicon.places, language)
+        or _find(f"{before}{thing[0]}{after}", lexicon.hands, language)
+    )
+
+
 def check_motion(answer: str, language: Language = "en") -> list[str]:
     """What is wrong with a motion text: one paragraph, its opening, the order of its steps, no looks. Empty when right."""
     text = _plain(answer)
@@ -101,35 +117,57 @@ def check_motion(answer: str, language: Language = "en") -> list[str]:
     problems += _order(text, language)
     lexicon = LEXICONS[language]
     found = [m[0] for m in _find(text, lexicon.looks, language)]
-    for match in _find(text, lexicon.things, language):
-        clause = re.split(f"[{re.escape(_CLAUSE_ENDS[language])}]", text[: match.start()])[-1]
-        if not _find(clause, lexicon.contact, language):
-            found.append(match[0])
+    found += [m[0] for m in _find(text, lexicon.things, language) if not _is_used(text, m, language)]
     if found:
         problems.append(f"it must not speak of looks or gender: {_listed(found)}")
     return problems
+
+
+def _is_the_character_s(text: str, verb: re.Match[str], language: Language) -> bool:
+    """Whether the character does it, and not something on it: hair stands up, glasses sit on a nose."""
+    lexicon = LEXICONS[language]
+    before = re.sub(r"\w+'s?\b", "", text[: verb.start()])  # what is the character's is not the character
+    clause = re.split(r"[.;:,!?]|\b(?:and|whose|where|while)\b", before)[-1]
+    # without a subject, or in the first clause, of which the character is the subject, unless it says otherwise
+    own = not clause.strip() or clause == before
+    if relative := re.search(r"([\w-]+),? (?:that|which) (?:\w+ly |also |always |all |both |each )?$", before):
+        clause, own = relative[1], False
+    named = _naming(text, language).split()[-1:]
+    subjects = (*lexicon.pronouns, *lexicon.humans, *lexicon.birds, *lexicon.quadrupeds, *map(re.escape, named))
+    return own or bool(_find(clause, subjects, language))
 
 
 def check_appearance(answer: str, language: Language = "en") -> list[str]:
     """What is wrong with an appearance text: one paragraph, no action or posture. Empty when right."""
     text = _plain(answer)
     problems = _form(text, language)
-    found = [m[0] for m in _find(text, LEXICONS[language].poses, language)]
+    lexicon = LEXICONS[language]
+    found = [m[0] for m in _find(text, lexicon.poses, language)]
+    found += [m[0] for m in _find(text, lexicon.stands, language) if _is_the_character_s(text, m, language)]
     if found:
         problems.append(f"it must not speak of action, posture or expression: {_listed(found)}")
     return problems
 
 
-def kind_of(appearance: str, language: Language = "en") -> Kind | None:
-    """What the character is, by the first words of its description; None where they do not tell."""
-    text = _plain(appearance)
-    lexicon = LEXICONS[language]
+def _naming(text: str, language: Language) -> str:
+    """The first words of a description, which say what the character is."""
     first = re.split(r"[.;]", text)[0]
-    end = min((m.start() for m in _pattern(lexicon.subject_ends, language).finditer(first) if m.start()), default=len(first))
-    kinds: tuple[tuple[Kind, Words], ...] = (
-        ("human", lexicon.humans), ("bird", lexicon.birds), ("quadruped", lexicon.quadrupeds)
-    )  # fmt: skip
-    return next((kind for kind, words in kinds if _find(first[:end], words, language)), None)
+    ends = (m.start() for m in _pattern(LEXICONS[language].subject_ends, language).finditer(first) if m.start())
+    return first[: min(ends, default=len(first))]
+
+
+def kind_of(appearance: str, language: Language = "en") -> Kind | None:
+    """What the character is, by the first words of its description; None where they do not tell.
+
+    Nor do they where an animal is a toy, a mascot or a drawing: such may have hands.
+    """
+    name, lexicon = _naming(_plain(appearance), language), LEXICONS[language]
+    if _find(name, lexicon.humans, language):
+        return "human"
+    if _find(name, lexicon.pretended, language):
+        return None
+    animals: tuple[tuple[Kind, Words], ...] = (("bird", lexicon.birds), ("quadruped", lexicon.quadrupeds))
+    return next((kind for kind, words in animals if _find(name, words, language)), None)
 
 
 def check_fusion(answer: str, appearance: str, language: Language = "en") -> list[str]:

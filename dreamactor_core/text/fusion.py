@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from .ask import Asker
@@ -116,10 +116,16 @@ def make_texts(
     appearance: Callable[[], str],
     fuse: Callable[[str, str], str],
 ) -> Texts:
-    """The three texts. What is given is taken as it is; with a fused text given, or without text, nothing is asked."""
+    """The three texts. What is given is taken as it is; with a fused text given, nothing is asked.
+
+    Without text (`none`) nothing is asked either, and there is no fused text even where one is given: the network is told
+    nothing, whatever else is connected.
+    """
     if mode not in MODES:
         raise TextError(f"the mode is {mode!r}, expected one of {', '.join(MODES)}")
-    if mode == "none" or given.fused:
+    if mode == "none":
+        return replace(given, fused="")
+    if given.fused:
         return given
     moves = given.motion or motion()
     looks = given.appearance or appearance()

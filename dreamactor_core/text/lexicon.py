@@ -13,24 +13,36 @@ class Lexicon:
 
     Attributes:
         looks: Appearance and gender: never in a motion text.
-        things: Clothes, hair and the like: in a motion text only as what a hand touches.
+        things: Clothes, hair and the like: in a motion text only as what is touched or where something is.
         contact: What makes such a thing a thing that is touched, when it stands before it in the same clause.
+        hands: What touches: with one of these anywhere in the clause the thing is touched too.
+        places: What makes such a thing a place or an aim. English ones reach up to the thing.
+        worn: What makes it one that is worn all the same, reaching up to it. Empty where `looks` tells that anyway.
         poses: Action and posture: never in an appearance text.
+        stands: Action and posture if the character does it. What it wears may do it too.
+        pronouns: Who does it, besides the names in `humans`, `birds` and `quadrupeds`.
         limbs: What birds and quadrupeds do not have.
         harmless: Longer words and phrases in which one of the above means something else.
         humans, birds, quadrupeds: What a character can be.
+        pretended: What makes an animal one that may have hands: a toy, a mascot, a cartoon.
         subject_ends: What ends the naming of the character in its description.
     """
 
     looks: Words
     things: Words
     contact: Words
+    hands: Words
+    places: Words
+    worn: Words
     poses: Words
+    stands: Words
+    pronouns: Words
     limbs: Words
     harmless: Words
     humans: Words
     birds: Words
     quadrupeds: Words
+    pretended: Words
     subject_ends: Words
 
 
@@ -60,24 +72,36 @@ ENGLISH = Lexicon(
     """),
     contact=_words(r"""
     touch\w*, hold\w*, held, grip\w*, grasp\w*, grab\w*, adjust\w*, pull\w*, tug\w*, smooth\w*, brush\w*, pat\w*, rest\w*,
-    stroke\w*, clutch\w*, pinch\w*, press\w*, lift\w*, tuck\w*, run\w* through, pick\w*, push\w*, comb\w*, straighten\w*,
+    stroke\w*, clutch\w*, pinch\w*, press\w*, lift\w*, tuck\w*, pick\w*, push\w*, comb\w*, straighten\w*,
     t(?:ies?|ied|ying), put\w*, tak(?:es?|ing), remov\w*, zip\w*, button\w*, fasten\w*, flip\w*, toss\w*, flick\w*, on,
-    against
+    against, bring\w*, brought, rais(?:es?|ed|ing), lower\w*, plac(?:es?|ed|ing), wip(?:es?|ed|ing), throw\w*, tip\w*,
+    play\w* with, fiddl\w* with, slid(?:es?|ing)
     """),
+    hands=_words("hands?, palms?, fists?, fingers?, fingertips?, thumbs?, knuckles?"),
+    places=(
+        r"(?:to|for|through|over|near|towards?|above|below|under|behind|beside|along|around|past|into|onto|level of|height of"
+        r"|level with|in front of) (?:(?!(?:and|while|as|but)\b)[\w'-]+ ){0,4}$",
+    ),
+    # "in a red coat", but not "in its coat", which is a place
+    worn=(r"(?:in|with) (?:an? )?(?:(?!(?:the|its|their|one|both|either|each)\b)[\w'-]+ ){0,2}$",),
     poses=_words(r"""
-    stands?, standing, stood, sits?, sitting, sat, seated, kneel(?:s|ing)?, knelt, lying, walks?, walking,
+    standing, sitting, seated, kneel(?:s|ing)?, knelt, lying, walks?, walking,
     running(?! (?:down|along|across|around|through|from|over)),
-    jump(?:s|ing|ed)?, dances?, dancing, crouch(?:es|ing|ed)?, squat(?:s|ting)?, lean(?:s|ing), waving, raising, posing,
-    poses?, posed, posture, stance, smil(?:e|es|ing), grin(?:s|ning)?, frown(?:s|ing)?, laugh(?:s|ing)?, gaz(?:es|ing),
-    star(?:es|ing), look(?:s|ing) (?:at|to|toward|towards|up|down|away|over|straight|directly),
+    jump(?:s|ing|ed)?, dances, danced, dancing, crouch(?:es|ing|ed)?, squats, squatting, in a squat, lean(?:s|ing), waving,
+    raising, posing, poses?, posed, posture, stance, smil(?:e|es|ing), grin(?:s|ning)?, frown(?:s|ing)?, laugh(?:s|ing)?,
+    gaz(?:es|ing), star(?:es|ing), look(?:s|ing) (?:at|to|toward|towards|up|down|away|over|straight|directly),
     fac(?:es|ing) (?:the|left|right|forward|away|us), crossed (?:arms|legs), (?:arms|legs) (?:are )?crossed, cross-legged,
     raised (?:arms?|hands?|fists?|legs?|paws?|wings?),
     (?:arms?|hands?|legs?|paws?|wings?) (?:is |are )?(?:raised|outstretched|lowered), bent (?:arms?|elbows?|legs?|knees?),
     hands? on (?:its |the |their |his |her )?hips?, gestur(?:e|es|ing), pointing (?:at|to|with)
     """),
+    stands=_words("stands?, stood, sits?, sat"),
+    pronouns=_words("it, they, he, she, who, characters?, figures?, robots?, creatures?, animals?, dolls?, toys?, mascots?"),
     limbs=_words("hands?, palms?, fists?, fingers?, arms?"),
     harmless=_words(r"""
-    (?:running|walking|dancing|jumping) (?:shoes?|boots?|shorts|stick|cane|tights), standing collar, stand-up collar,
+    (?:running|walking|dancing|jumping) (?:shoes?|boots?|shorts|stick|cane|tights), jump (?:suits?|ropes?), standing collar,
+    stand-up collar, (?:hair|fur|mane|ears?|spikes?|feathers|crest|tufts?|collar) standing (?:up|upright|on end|out|erect),
+    (?:sitting|lying) (?:\w+ )?(?:on|over|around|across) (?:his|her|its|the) (?:head|nose|forehead|brow|ears?|neck|hips?|waist),
     sitting room, palm (?:trees?|lea(?:f|ves)|fronds?|prints?), on the other hand, (?:laugh|smile|frown) lines?,
     arms? of (?:the|a|an) \w*chair, white of the eyes?, whites of the eyes?
     """),
@@ -88,13 +112,28 @@ ENGLISH = Lexicon(
     birds=_words(r"""
     birds?, parrots?, chickens?, hens?, roosters?, cockerels?, ducks?, ducklings?, goose, geese, swans?, eagles?, hawks?,
     falcons?, owls?, pigeons?, doves?, sparrows?, crows?, ravens?, penguins?, peacocks?, flamingo(?:s|es)?, turkeys?,
-    ostrich(?:es)?, canar(?:y|ies), cockatoos?, macaws?, chicks?, seagulls?, toucans?
+    ostrich(?:es)?, canar(?:y|ies), cockatoos?, macaws?, chicks?, seagulls?, gulls?, toucans?, mallards?, budgies?,
+    budgerigars?, parakeets?, cockatiels?, finch(?:es)?, woodpeckers?, kingfishers?, hummingbirds?, storks?, herons?, pelicans?,
+    puffins?, vultures?, magpies?, pheasants?, quails?, emus?
     """),
     quadrupeds=_words(r"""
     cats?, kittens?, dogs?, pupp(?:y|ies), horses?, pon(?:y|ies), fox(?:es)?, wolf, wolves, lions?, tigers?, leopards?,
     cheetahs?, bears?, pandas?, rabbits?, bunn(?:y|ies), deer, cows?, bulls?, sheep, lambs?, goats?, pigs?, mouse, mice,
-    rats?, hamsters?, squirrels?, donkeys?, zebras?, camels?, elephants?, giraffes?, raccoons?, corgis?, poodles?, tabby,
-    husk(?:y|ies), quadrupeds?
+    rats?, hamsters?, squirrels?, donkeys?, zebras?, camels?, elephants?, giraffes?, raccoons?, quadrupeds?,
+    corgis?, poodles?, husk(?:y|ies), retrievers?, labradors?, bulldogs?, sheepdogs?,
+    (?:german|australian|belgian|anatolian) shepherds?, dachshunds?, beagles?, chihuahuas?, terriers?, spaniels?, collies?,
+    dalmatians?, rottweilers?, doberman(?:n)?s?, pinschers?, greyhounds?, whippets?, mastiffs?, malamutes?, samoyeds?,
+    pomeranians?, pugs?, shih tzus?, shibas?, shiba inus?, akitas?, schnauzers?, great danes?, saint bernards?, (?:wolf)?hounds?,
+    setters?, mutts?, pekin(?:g)?ese, papillons?, newfoundlands?, weimaraners?, labradoodles?, goldendoodles?,
+    tabb(?:y|ies), siamese(?! twins?), maine coons?, sphynx(?:es)?, calicos?, tomcats?, lynx(?:es)?, cougars?, pumas?, panthers?,
+    jaguars?, stallions?, mares?, foals?, colts?, mustangs?, ox, oxen, buffalos?, bison, cal(?:f|ves), ewes?, rams?, boars?,
+    piglets?, hogs?, moose, elks?, reindeer, antelopes?, gazelles?, llamas?, alpacas?, otters?, beavers?, badgers?, hedgehogs?,
+    ferrets?, weasels?, skunks?, gerbils?, chinchillas?, rhino(?:s|ceros|ceroses)?, hippo(?:s|potamus|potamuses)?, hyenas?,
+    coyotes?, jackals?
+    """),
+    pretended=_words(r"""
+    teddy, teddies, toys?, mascots?, cartoon(?:s|ish)?, anthropomorphi[cs]\w*, anthro, plush(?:y|ie|ies)?, stuffed, humanoid,
+    puppets?, dolls?, animated, robot(?:s|ic)?, balloon
     """),
     subject_ends=_words("with, wearing, whose, who, that, which, has, holding, carrying, dressed, in a, in an, on, beside, riding"),
 )
@@ -114,12 +153,17 @@ CHINESE = Lexicon(
     衬衫, 衣服, 上衣, T恤, 裙, 裤, 外套, 夹克, 毛衣, 西装, 制服, 大衣, 袜, 鞋, 靴, 帽, 围巾, 手套, 领带, 耳环, 项链, 手镯,
     手链, 眼镜, 墨镜, 手表, 头发, 胡须, 胡子, 马尾, 袖, 衣领, 腰带
     """),
-    contact=_words("触, 摸, 抓, 握, 拿, 扶, 整理, 拉, 扯, 按, 碰, 搭, 放在, 捏, 拨, 撩, 提, 捋, 推, 抚, 拍, 系"),
+    contact=_words("触, 摸, 抓, 握, 拿, 扶, 整理, 拉, 扯, 按, 碰, 搭, 放在, 捏, 拨, 撩, 提, 捋, 推, 抚, 拍, 系, 摘"),
+    hands=_words("手, 指, 拳"),
+    places=_words("到, 至, 向, 往, 朝, 穿过, 靠近, 接近, 高于, 低于, 位于, 越过"),
+    worn=(),
     poses=_words(r"""
     站着, 站立, 站在, 坐着, 坐在, 跪, 躺, 趴, 蹲, 行走, 走路, 走着, 奔跑, 跑步, 跳跃, 跳舞, 弯腰, 倚靠, 靠在, 挥手, 举起,
     举着手, 抬起, 摆姿势, 姿势, 姿态, 站姿, 坐姿, 微笑, 笑着, 大笑, 皱眉, 注视, 凝视, 看着, 望着, 看向, 面向, 面朝, 叉腰,
     交叉双臂, 双臂交叉, 双手交叉, 盘腿, 伸出手, 指着
     """),
+    stands=(),
+    pronouns=(),
     limbs=_words("手, 拳, 胳膊, 鼓掌, 拍掌"),
     harmless=_words(r"""
     其他, 吉他, 脸红, 明白, 空白, 扶手, 把手, 对手, 助手, 歌手, 选手, 水手, 随手, 顺手, 着手, 跑步鞋, 跳舞鞋, 手机, 手提包,
@@ -130,7 +174,11 @@ CHINESE = Lexicon(
     人物, 一个人, 人类, 儿童, 小孩, 孩子, 婴儿, 成年人, 青年, 少年
     """),
     birds=_words("鸟, 鹦鹉, 鸡, 鸭, 鹅, 天鹅, 鹰, 隼, 猫头鹰, 鸽, 麻雀, 乌鸦, 企鹅, 孔雀, 火烈鸟, 鸵鸟, 海鸥, 燕子"),
-    quadrupeds=_words("猫, 狗, 犬, 马, 狐狸, 狼, 狮, 虎, 豹, 熊, 兔, 鹿, 牛, 羊, 猪, 鼠, 驴, 骆驼, 大象, 长颈鹿, 浣熊, 柯基"),
+    quadrupeds=_words(r"""
+    猫, 狗, 犬, 马, 狐狸, 狼, 狮, 虎, 豹, 熊, 兔, 鹿, 牛, 羊, 猪, 鼠, 驴, 骆驼, 大象, 长颈鹿, 浣熊, 柯基, 金毛, 拉布拉多, 哈士奇,
+    边牧, 法斗, 英短, 美短, 水獭, 刺猬
+    """),
+    pretended=_words("泰迪熊, 玩具, 玩偶, 毛绒, 公仔, 吉祥物, 卡通, 动画, 拟人, 机器"),
     subject_ends=_words(r"""
     身穿, 穿着, 戴着, 长着, 有着, 拿着, 带有, 。, 、
     """)

@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .address import host_of, is_own
@@ -47,9 +47,20 @@ class Limits:
 
 DEFAULT_LIMITS = Limits()
 
+
+def patience(seconds: float) -> Limits:
+    """Limits with which a service may be silent for so many seconds, and all tries together may take twice as long.
+
+    Answers come in one piece, so the silence lasts as long as the model works. Raises ServiceError for a time that is none.
+    """
+    if not 1 <= seconds <= 86400:  # NaN neither
+        raise ServiceError(f"timeout is {seconds}, expected 1 to 86400 seconds; correct it")
+    return replace(DEFAULT_LIMITS, read=seconds, total=2 * seconds)
+
 _TICK = 0.1  # seconds between looks at the clock and the user
 _CHUNK = 1 << 14
 _LONGEST_PAUSE = 30.0
+_LONGER = "if the model is at work on a slow machine, raise timeout"
 _QUOTED = 300  # characters of a service's own words in a message
 _BUSY = (408, 425, 429, 500, 502, 503, 504, 529)
 
@@ -129,8 +140,8 @@ class _Try(threading.Thread):
         except requests.exceptions.ConnectTimeout:
             self.outcome = _Outcome(trouble=f"{host} did not take the connection within {limits.connect:g} s", again=True)
         except requests.exceptions.Timeout:
-            patience = min(limits.read, limits.total) if time.monotonic() < deadline else limits.total
-            self.outcome = _Outcome(trouble=f"{host} sent nothing for {patience:g} s")
+            silence = min(limits.read, limits.total) if time.monotonic() < deadline else limits.total
+            self.outcome = _Outcome(trouble=f"{host} sent nothing for {silence:g} s; {_LONGER}")
         except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
             # some read timeouts come in this guise
             if "timed out" in str(error):
@@ -205,7 +216,7 @@ def _one_try(url: str, headers: Mapping[str, str], body: bytes, limits: Limits, 
         while running.is_alive():
             poll()
             if time.monotonic() > deadline:
-                return _Outcome(trouble=f"{host_of(url)} did not answer within {limits.total:g} s")
+                return _Outcome(trouble=f"{host_of(url)} did not answer within {limits.total:g} s; {_LONGER}")
             running.join(_TICK)
     finally:
         running.stop()

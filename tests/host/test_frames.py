@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from comfy_api.latest import InputImpl
 from toys import write_video
 
@@ -53,3 +55,43 @@ def test_a_variable_frame_rate_keeps_its_speed(pack: ModuleType, tmp_path: Path)
     assert got == [max(i for i, m in enumerate(moments) if m <= 50 * k + 1) for k in range(len(got))]
     components = InputImpl.VideoFromComponents(InputImpl.VideoFromFile(str(path)).get_components())
     assert frames.open_frames(components, 0.0).count == len(moments)
+
+
+@pytest.fixture
+def trimmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Six seconds of a larger video, from its second 2 on; the host's own way to read it is shut."""
+
+    def everything(self: Any) -> None:
+        raise AssertionError("the whole video was decoded into memory")
+
+    pictures = [np.full((96, 160, 3), i, np.uint8) for i in range(240)]
+    path = write_video(tmp_path / "long.mp4", pictures)
+    monkeypatch.setattr(InputImpl.VideoFromFile, "get_components", everything)
+    return InputImpl.VideoFromFile(str(path), start_time=2.0, duration=6.0)
+
+
+def test_a_model_is_shown_a_trimmed_video_without_all_of_it_in_memory(
+    pack: ModuleType, trimmed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = import_module(f"{pack.__name__}.nodes.text")
+    shrink, alive, most = text.shrink, [], 0
+
+    def counted(picture: np.ndarray, budget: Any) -> np.ndarray:
+        nonlocal most
+        alive[:] = [one for one in alive if one() is not None] + [weakref.ref(picture)]
+        most = max(most, len(alive))
+        return shrink(picture, budget)
+
+    monkeypatch.setattr(text, "shrink", counted)
+    prompt, shown = text.TextPrompt.execute("motion", "en", images=trimmed, longest_side=80).result
+    assert "20 frames, 4 frames per second" in prompt
+    assert shown.shape == (20, 48, 80, 3) and shown.dtype == torch.float32
+    assert [round(float(grey) * 255) for grey in shown.mean((1, 2, 3))] == list(range(48, 168, 6))
+    assert most <= 3, "large frames are kept"
+
+
+def test_a_driver_that_is_trimmed_is_not_decoded_whole(pack: ModuleType, trimmed: Any) -> None:
+    video = import_module(f"{pack.__name__}.nodes.video")
+    frames, audio = video.read_driver(trimmed, 12.0, 10, lambda images: images.movedim(-1, 1))
+    assert [round(float(grey) * 255) for grey in frames.mean((1, 2, 3))] == list(range(48, 68, 2))
+    assert tuple(frames.shape) == (10, 3, 96, 160) and audio is None

@@ -18,6 +18,8 @@ from headless.client import Client, Prompt, files, id_by_title
 from headless.media import Video, read_video
 
 ASSETS = ROOT / "assets"
+WAVES, CLAPS = "In the video, a cartoon waves.", "In the video, a cartoon claps."
+"""Fused texts that the small backbone reads to their end: its encoder takes 16 words, and two longer texts can be one to it."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,15 +67,25 @@ def told(client: Client, prompt: Prompt, text: str, folder: Path) -> tuple[torch
 @pytest.mark.parametrize("protocol", ["gemini", "openai_compatible"])
 def test_pose_with_text_by_a_service(client: Client, protocol: str, tmp_path: Path) -> None:
     prompt = workflow("pose_text_service")
+    heard = []
     with stand_ins.StandIn(protocol) as service:
         node(prompt, "Text fusion").update(service=protocol, base_url=service.url, model=f"workflow-{protocol}")
+        service.script = [stand_ins.good, stand_ins.good, stand_ins.says(WAVES)]
         video, outputs = run(client, prompt, tmp_path)
+        assert outputs["Fused prompt"]["text"] == [WAVES]
         pictures = [request.pictures for request in service.requests]
-    check(video)
-    assert outputs["Fused prompt"]["text"] == [stand_ins.FUSED]
-    assert pictures == [6, 1, 0], "17 frames at 12 a second, shown at 4; the reference; the fusion is of texts alone"
-    made, typed = told(client, prompt, stand_ins.FUSED, tmp_path)
-    assert torch.equal(made, typed)
+        assert pictures == [6, 1, 0], "17 frames at 12 a second, shown at 4; the reference; the fusion is of texts alone"
+        check(video)
+        claps = stand_ins.MOTION.replace("waves twice", "claps once")
+        for text in (WAVES, CLAPS):
+            made, typed = told(client, prompt, text, tmp_path)
+            assert torch.equal(made, typed)
+            heard.append(made)
+            # a model of another name is asked anew, and sees another motion
+            node(prompt, "Text fusion")["model"] = f"workflow-{protocol}-again"
+            service.script = [stand_ins.says(claps), stand_ins.good, stand_ins.says(CLAPS)]
+        assert claps in service.requests[-1].texts[0]
+    assert not torch.equal(*heard), "another motion is the same to the network"
 
 
 def test_pose_with_text_by_a_local_model(client: Client, shelf: Path, tmp_path: Path) -> None:
@@ -92,6 +104,8 @@ def test_pose_with_text_by_a_local_model(client: Client, shelf: Path, tmp_path: 
     assert [outputs[title]["text"] for title in ("motion", "appearance", "Fused prompt")] == [[text] for text in answers.values()]
     made, typed = told(client, prompt, answers["fusion"], tmp_path)
     assert torch.equal(made, typed)
+    made, typed = told(client, prompt, answers["fusion"].replace("hops", "waves"), tmp_path)
+    assert not torch.equal(made, typed), "another motion is the same to the network"
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("none", ""), ("concatenated", "A human. In the video, the character's")])

@@ -162,11 +162,17 @@ def driven_by(file: str, frames: int) -> Prompt:
     return prompt
 
 
-@pytest.mark.parametrize("begins", [0.0, 0.5])
-def test_the_driver_s_audio_is_cut_to_the_frames(client: Client, server: HostServer, tmp_path: Path, begins: float) -> None:
-    file = f"sound_{begins}.mp4"
-    write_driver(server.input_dir / file, range(0, 1500, 42), sound_from=begins)
+@pytest.mark.parametrize(("begins", "trimmed"), [(0.0, 0.0), (0.5, 0.0), (0.0, 0.25)])
+def test_the_driver_s_audio_is_cut_to_the_frames(
+    client: Client, server: HostServer, tmp_path: Path, begins: float, trimmed: float
+) -> None:
+    file = f"sound_{begins}_{trimmed}.mp4"
+    write_driver(server.input_dir / file, range(0, 1580, 42), sound_from=begins)
     prompt, length = driven_by(file, 17), 17 - LEAD_IN
+    if trimmed:
+        cut = {"video": link(prompt, "Driving video"), "start_time": trimmed, "duration": 0.0, "strict_duration": False}
+        prompt["trim"] = {"class_type": "Video Slice", "inputs": cut}
+        node(prompt, "In-context conditioning")["driving"] = ["trim", 0]
     prompt["parts"] = {"class_type": "GetVideoComponents", "inputs": {"video": link(prompt, "Decode", 1)}}
     save(prompt, frames=["parts", 0], audio=["parts", 1])
     outputs = client.run(prompt)
@@ -175,7 +181,7 @@ def test_the_driver_s_audio_is_cut_to_the_frames(client: Client, server: HostSer
         audio, rate = file.get_tensor("value"), int(file.metadata()["sample_rate"])
     assert (audio.shape, rate) == ((1, 2, round(length / FPS * RATE)), RATE)
     loud = (audio[0].abs().amax(0) > 0.1).nonzero()
-    assert float(loud[0]) / rate == pytest.approx(begins + ONSET, abs=0.02), "the audio is out of sync"
+    assert float(loud[0]) / rate == pytest.approx(begins + ONSET - trimmed, abs=0.02), "the audio is out of sync"
     result = client.download(files(outputs[link(prompt, "Result")[0]])[0], tmp_path / "result.mp4")
     video = read_video(result)
     assert (len(video.frames), video.fps) == (length, FPS)

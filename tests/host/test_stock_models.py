@@ -1,7 +1,7 @@
 """The workflows on pose-driven models of ComfyUI's own, run on networks of those architectures with toy sizes.
 
-The graphs are the shipped ones: pictures, poses and models lie under the names in them. Only the text encoder and CLIP
-vision, which the host knows in one size, are stood in.
+The graphs are the shipped ones: the picture, the video and all models lie under the names in them, those of Pose Extract too,
+which find drawn markers. Only the text encoder and CLIP vision, which the host knows in one size, are stood in.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from marker_networks import dot_network, draw, person, rectangle_detector
 from safetensors.torch import save_file
 from services import stand_ins
 from toys import (
@@ -26,18 +26,19 @@ from toys import (
     link,
     lora,
     node,
-    person,
-    pose_frame,
     random_state,
     run_saved,
     save,
+    write_video,
 )
 
 from headless.client import Client, Prompt
-from headless.media import write_image, write_mp4
+from headless.media import write_image
 
 SIDE, LENGTH, LAYERS = 64, 5, 5
-"""Pixels, frames, and layers: Wan-Animate sees the face in every fifth."""
+"""Pixels, frames, and layers: Wan-Animate has something for the face in every fifth."""
+FILMED, FPS = 384, 16
+"""Pixels of a side of the picture and the videos, and their frames per second."""
 NAMES = ["wan2.1_vace_14b_pose", "wan2.1_fun_control_1.3b_pose", "wan2.2_fun_control_14b_pose", "wan2.2_animate_14b_pose"]
 
 
@@ -62,33 +63,30 @@ def network(name: str) -> torch.nn.Module:
     )  # fmt: skip
 
 
-def walker(x: float, step: float) -> list[dict[str, Any]]:
-    """Somebody with a face who walks."""
-    frames = []
-    for left in (x + step * t for t in range(LENGTH)):
-        body = [16 + value if k % 3 < 2 else value for k, value in enumerate(person(left)["pose_keypoints_2d"])]
-        face = [value for k in range(70) for value in (left + 16 + k % 9, 18.0 + k // 9, 1.0)]
-        frames.append(pose_frame({"pose_keypoints_2d": body, "face_keypoints_2d": face}, width=SIDE, height=SIDE))
-    return frames
+def filmed(left: int, step: int, seed: int) -> list[Any]:
+    """Frames of somebody who walks."""
+    boxes = ((left + step * t, 20, left + step * t + 280, 360) for t in range(LENGTH))
+    return [draw(FILMED, FILMED, [person(box, radius=5, seed=seed)]) for box in boxes]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def material(client: Client, shelf: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Pictures and poses under the names in the workflows, and the small VAE under that of the real one."""
-    folder, rng = tmp_path_factory.mktemp("material"), np.random.default_rng(0)
-    write_image(folder / "character.png", rng.integers(0, 255, (SIDE, SIDE, 3), np.uint8))
-    write_mp4(folder / "driving_video.mp4", rng.integers(0, 255, (LENGTH, SIDE, SIDE, 3), np.uint8), 8.0)
-    for name, poses in {"character": walker(16, 0)[:1], "driving": walker(8, 2), "other": walker(24, -3)}.items():
-        (folder / f"{name}_poses.json").write_text(json.dumps({"frames": poses, "frame_ms": 125}))
+    """Picture, video and networks under the names in the workflows, and the small VAE under that of the real one."""
+    folder = tmp_path_factory.mktemp("material")
+    write_image(folder / "character.png", filmed(50, 0, 0)[0])
+    write_video(folder / "driving_video.mp4", filmed(10, 8, 1), FPS)
+    write_video(folder / "other_video.mp4", filmed(90, -8, 2), FPS)
     for path in folder.iterdir():
         client.upload(path)
+    rectangle_detector(shelf / "detection" / "yolox_l.onnx")
+    dot_network(shelf / "detection" / "dw-ll_ucoco_384.onnx")
     shutil.copyfile(ROOT / "models" / "vae" / "marionette_vae.safetensors", shelf / "vae" / "wan_2.1_vae.safetensors")
 
 
 def toy(name: str, shelf: Path) -> Prompt:
     """The workflow at toy size, its models written."""
     prompt: Prompt = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text("utf-8"))
-    wanted = {"length": LENGTH, "steps": 2, "width": SIDE, "height": SIDE, "weight_dtype": "default"}
+    wanted = {"length": LENGTH, "steps": 2, "width": SIDE, "height": SIDE, "weight_dtype": "default", "device": "cpu"}
     for key, made in prompt.items():
         kind, inputs = made["class_type"], made["inputs"]
         inputs |= {field: value for field, value in wanted.items() if field in inputs}
@@ -113,11 +111,13 @@ def test_it_runs_and_follows_the_poses(name: str, client: Client, shelf: Path, t
         node(prompt, "Text fusion").update(base_url=service.url, model=name)
         first = run_saved(client, watched, tmp_path)
         assert len(service.requests) == 3
-        node(prompt, "Driving poses")["poses"] = "other_poses.json"
+        watched["other"] = {"class_type": "LoadVideo", "inputs": {"file": "other_video.mp4"}}
+        node(prompt, "Driving poses")["images"] = ["other", 0]
         second = run_saved(client, watched, tmp_path)
-        assert len(service.requests) == 3, "the text is of the video, which is the same"
+        assert len(service.requests) == 3, "the text is of the first video still"
     for found in (first, second):
         assert found["frames"].shape == found["skeleton"].shape == (LENGTH, SIDE, SIDE, 3)
         assert found["frames"].isfinite().all() and found["frames"].std() > 0
+        assert all(frame.any() for frame in found["skeleton"]), "nobody is drawn"
     assert not torch.equal(first["skeleton"], second["skeleton"])
     assert (first["frames"] - second["frames"]).abs().mean() > 1e-4, "the model does not see the poses"

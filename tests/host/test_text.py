@@ -113,6 +113,15 @@ def test_failures_are_told(client: Client, service: Any, script: Any, told: str)
     assert KEY not in str(caught.value) + caught.value.traceback
 
 
+def test_a_service_is_given_up_when_the_user_says(client: Client, service: Any) -> None:
+    service.script = [stand_ins.hang]
+    with pytest.raises(PromptFailed, match=r"sent nothing for 1 s.*raise timeout"):
+        client.run(text_prompt(service, 350, timeout=1.0), timeout=30)
+    info = client.object_info("DreamActorTextFusion")["DreamActorTextFusion"]
+    *_, last = info["input_order"]["optional"]
+    assert last == "timeout", "a widget in front of others shifts the values of saved graphs"
+
+
 def test_a_bad_answer_with_a_warning(client: Client, service: Any) -> None:
     service.script = [stand_ins.says(stand_ins.BAD_MOTION)] * 2
     outputs = client.run(text_prompt(service, 400, on_bad_answer="warn"))

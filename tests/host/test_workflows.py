@@ -12,6 +12,7 @@ import requests
 from graphs import NOTES, Graph, Info, inputs_of, loose_links, problems, to_api
 from PIL import Image
 
+from dreamactor_core.extract.catalogue import MODELS, WeightFile
 from headless.client import Client, Prompt
 from headless.server import HostServer
 
@@ -20,6 +21,8 @@ WORKFLOWS, DOCS = ROOT / "workflows", ROOT / "web" / "docs"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 REAL = [name for name in NAMES if not name.startswith("marionette")]
 SMALL = [name for name in NAMES if name not in REAL]
+STOCK = ["wan2.1_fun_control_1.3b_pose", "wan2.1_vace_14b_pose", "wan2.2_animate_14b_pose", "wan2.2_fun_control_14b_pose"]
+"""On pose-driven models of ComfyUI's own."""
 FOLDERS = {
     "UNETLoader": "diffusion_models", "CLIPLoader": "text_encoders", "DualCLIPLoader": "text_encoders", "VAELoader": "vae",
     "CLIPVisionLoader": "clip_vision", "LoraLoaderModelOnly": "loras", "DreamActorLoraLoader": "loras",
@@ -48,12 +51,25 @@ def note_of(name: str) -> str:
     return "\n".join(node["widgets_values"][0] for node in load(name)["nodes"] if node["type"] in NOTES)
 
 
+def kinds(name: str) -> set[str]:
+    """The kinds of node in a workflow."""
+    return {node["class_type"] for node in load(name, "api").values()}
+
+
+def extracting(name: str) -> set[WeightFile]:
+    """Files that Pose Extract needs in a workflow."""
+    nodes = load(name, "api").values()
+    models = [MODELS[node["inputs"]["model"]] for node in nodes if node["class_type"] == "DreamActorPoseExtract"]
+    return {file for model in models for file in (model.detector, model.network)}
+
+
 def needed(name: str) -> set[tuple[str, str, str]]:
     """Loader, folder and file of each model that a workflow loads and this repository does not hold."""
     loaders = [(node["class_type"], node["inputs"]) for node in load(name, "api").values() if node["class_type"] in FOLDERS]
     files = {(kind, FOLDERS[kind], str(file)) for kind, inputs in loaders for file in inputs.values()}
     shipped = ROOT / "models"
-    return {row for row in files if row[2].endswith(".safetensors") and not (shipped / row[1] / row[2]).is_file()}
+    absent = {row for row in files if row[2].endswith(".safetensors") and not (shipped / row[1] / row[2]).is_file()}
+    return absent | {("DreamActorPoseExtract", "detection", file.name) for file in extracting(name)}
 
 
 def table(page: str, heading: str) -> list[tuple[str, str]]:
@@ -129,10 +145,42 @@ def test_its_note_names_every_file_and_what_24_gb_need(name: str) -> None:
     if name in REAL:
         assert {"diffusion_models", "text_encoders", "vae"} <= {folder for _, folder, _ in files}
     offered = [model for node in load(name)["nodes"] for model in node["properties"].get("models", [])]
-    public = {(folder, file) for loader, folder, file in files if loader != "DreamActorLoraLoader"}
+    public = {(folder, file) for loader, folder, file in files if not loader.startswith("DreamActor")}
     assert {(model["directory"], model["name"]) for model in offered} == public
+    assert all(f"[{file.name}]({file.urls[0]})" in note for file in extracting(name))
     for model in offered:
         assert f"[{model['name']}]({model['url']})" in note and model["url"].endswith(f"/{model['name']}")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "DWPose Estimator" in note_of(name)])
+def test_its_note_names_the_pack_s_own_extractor_first(name: str) -> None:
+    note = note_of(name)
+    others = [note.index(other) for other in ("SDPose Keypoint Extractor", "DWPose Estimator") if other in note]
+    assert 0 <= note.find("**Pose Extract**") < min(others)
+
+
+@pytest.mark.parametrize("name", [name for name in SMALL if "DreamActorTextFusion" in kinds(name)])
+def test_its_note_says_how_little_of_a_text_is_read(name: str) -> None:
+    assert "the first 16 words" in note_of(name) and '"a human waves"' in note_of(name)
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_poses_come_from_the_driving_video_itself(name: str) -> None:
+    """Pose Extract, Retarget, Draw and Text Fusion into a model of ComfyUI's own, with nothing but a picture and a video."""
+    prompt = load(name, "api")
+    assert {node["class_type"] for node in prompt.values() if node["class_type"] in MATERIAL} == {"LoadImage", "LoadVideo"}
+    by_title = {node["_meta"]["title"]: (key, node) for key, node in prompt.items()}
+
+    def source(title: str, field: str) -> str:
+        return prompt[by_title[title][1]["inputs"][field][0]]["_meta"]["title"]
+
+    chain = [source("Skeleton", "pose_keypoint"), source("Retarget", "pose_keypoint"), source("Smooth", "pose_keypoint")]
+    assert chain == ["Retarget", "Smooth", "Driving poses"] and source("Driving poses", "images") == "Driving video"
+    assert source("Retarget", "reference_pose") == "Reference poses" and source("Reference poses", "images") == "Reference"
+    assert by_title["Driving poses"][1]["inputs"]["fps"] == 16 and source("Video", "fps") == "Driving poses"
+    assert by_title["Driving poses"][1]["inputs"]["download"] is False, "nothing is fetched before the user says so"
+    # the host's cut leaves frames without a face out: all later faces would come too early
+    assert not {"SDPoseFaceBBoxes", "CropByBBoxes"} & kinds(name)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -146,6 +194,13 @@ def test_its_note_names_the_bundled_material(name: str) -> None:
 def test_readme_names_every_workflow() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     assert [name for name in NAMES if f"**{name}**" not in readme] == []
+
+
+def test_gemini_is_asked_by_a_name_that_stays(info: Info) -> None:
+    default = info["DreamActorTextFusion"]["input"]["required"]["model"][1]["default"]
+    assert default.endswith("-latest"), "models with a version in their name are taken out of service within a year or two"
+    made = [node["inputs"] for name in NAMES for node in load(name, "api").values() if node["class_type"] == "DreamActorTextFusion"]
+    assert {inputs["model"] for inputs in made if inputs["service"] == "gemini"} == {default}
 
 
 @pytest.mark.parametrize("name", NAMES)

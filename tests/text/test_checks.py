@@ -38,6 +38,45 @@ def test_good_motion(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "step",
+    [
+        "the character runs its fingers through its hair",
+        "the right arm moves up to the hair",
+        "the character brings the glasses down",
+        "the left arm reaches for the hat",
+        "the left arm reaches for the brim of the hat",
+        "the right elbow is at the level of the belt",
+        "the right hand is held at the belt",
+        "both hands meet above the collar",
+        "the hat is taken off with the left hand",
+        "the head leans towards the left sleeve",
+        "the right hand disappears in its hair",
+        "the fingers play with the necklace",
+        "the character raises the hat and lowers it again",
+    ],
+)
+def test_things_that_are_touched_or_say_where(step: str) -> None:
+    assert check_motion(MOTION.replace("the right arm rises", step)) == []
+
+
+@pytest.mark.parametrize(
+    ("step", "thing"),
+    [
+        ("the dress swings", "dress"),
+        ("the hair falls over the face", "hair"),
+        ("the character moves to the left in a coat", "coat"),
+        ("the right hand in a glove rises", "glove"),
+        ("the hands in thick gloves meet", "gloves"),
+        ("the character turns to the left and its hair swings", "hair"),
+        ("the character with short hair nods", "hair"),
+        ("the right hand rises, the skirt spins", "skirt"),
+    ],
+)
+def test_things_that_are_only_looked_at(step: str, thing: str) -> None:
+    assert f'"{thing}"' in told(check_motion(MOTION.replace("the right arm rises", step)))
+
+
+@pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("", "it is empty"),
@@ -78,8 +117,10 @@ def test_every_fault_is_told_at_once() -> None:
         MOTION_ZH.replace(COMMA, ","),
         MOTION_ZH.replace("右臂抬起", "右手摸着衣领"),
         MOTION_ZH.replace("右臂抬起", "其他部位不动"),
+        MOTION_ZH.replace("右臂抬起", "右臂抬到腰带的高度"),
+        MOTION_ZH.replace("右臂抬起", "右手停在头发旁边"),
     ],
-    ids=["plain", "ascii commas", "touching", "a part of a word"],
+    ids=["plain", "ascii commas", "touching", "a part of a word", "a height", "a hand"],
 )
 def test_good_motion_in_chinese(text: str) -> None:
     assert check_motion(text, "zh") == []
@@ -94,6 +135,7 @@ def test_good_motion_in_chinese(text: str) -> None:
         (MOTION_ZH.replace("。最后", COMMA + "最后"), "最后"),
         (MOTION_ZH.replace("角色脸红", "他说话"), '"他"'),
         (MOTION_ZH.replace("右臂抬起", "穿着红色衬衫的右臂抬起"), '"穿着", "红色", "衬衫"'),
+        (MOTION_ZH.replace("右臂抬起", "裙摆飘动"), '"裙"'),
         (MOTION, "Chinese"),
     ],
 )
@@ -109,6 +151,15 @@ def test_bad_motion_in_chinese(text: str, problem: str) -> None:
         "A girl with starry eyes, wavy hair and a jumpsuit, holding a walking stick.",
         "A man with laugh lines, a scar running down the cheek.",
         "An undistinguishable youthful-looking character with a posy of flowers.",
+        "A woman with glasses that sit on her nose.",
+        "A woman with round glasses, which sit low on her nose.",
+        "A queen in a blue gown; a crown sits on her head.",
+        "A woman with grey hair and a crown sits on her head.",
+        "A boy with hair that stands up.",
+        "A cat with a tuft of fur standing up, its left ear stands out.",
+        "A woman whose hat sits low, the woman's collar stands up.",
+        "A girl in a dance dress with a hat sitting on her head.",
+        "A squat robot in a jump suit.",
     ],
 )
 def test_good_appearance(text: str) -> None:
@@ -119,6 +170,16 @@ def test_good_appearance(text: str) -> None:
     ("text", "problem"),
     [
         ("A woman standing in a red coat.", '"standing"'),
+        ("A woman with brown hair standing in a field.", '"standing"'),
+        ("A woman in a red coat stands in a field.", '"stands"'),
+        ("A woman with a crown sits on a chair.", '"sits"'),
+        ("A dragon sits on a rock.", '"sits"'),
+        ("A green dragon with wings. The dragon sits on a rock.", '"sits"'),
+        ("A woman in a red coat. She stands in a field.", '"stands"'),
+        ("Two girls in red coats, who stand in a field.", '"stand"'),
+        ("A robot that stands on one leg.", '"stands"'),
+        ("A woman with a red coat and sits on a chair.", '"sits"'),
+        ("A girl in a red coat dances.", '"dances"'),
         ("A woman in a red coat, who smiles.", '"smiles"'),
         ("A woman in a red coat, looking at the viewer.", '"looking at"'),
         ("A woman in a red coat with crossed arms.", '"crossed arms"'),
@@ -147,6 +208,16 @@ def test_appearance_in_chinese() -> None:
         ("A girl with cat ears.", "human"),
         ("An undistinguishable character with cat-eye glasses, a dog beside it.", None),
         ("A cat-eared robot.", None),
+        ("A golden retriever with a red collar.", "quadruped"),
+        ("A bulldog.", "quadruped"),
+        ("A German shepherd, its fur black and brown.", "quadruped"),
+        ("A shepherd with a crook.", None),
+        ("A cockatiel with a yellow crest.", "bird"),
+        ("A teddy bear.", None),
+        ("A cartoon bear in a police uniform.", None),
+        ("An anthropomorphic fox in a coat.", None),
+        ("A cartoon woman.", "human"),
+        ("A bear holding a toy.", "quadruped"),
         ("A duckboard.", None),
         ("A round blue robot.", None),
     ],
@@ -158,7 +229,7 @@ def test_what_the_character_is(appearance: str, kind: str | None) -> None:
 @pytest.mark.parametrize(
     ("appearance", "kind"),
     [("一只橘色的猫,毛很短。", "quadruped"), ("一只绿色的鹦鹉,嘴是黑色的。", "bird"), ("一个女孩,抱着一只猫。", "human"),
-     ("一个机器人,戴着马尾假发。", None)],
+     ("一个机器人,戴着马尾假发。", None), ("一只金毛,戴着项圈。", "quadruped"), ("一只卡通熊,穿着警服。", None)],
 )  # fmt: skip
 def test_what_the_character_is_in_chinese(appearance: str, kind: str | None) -> None:
     for text in (appearance, appearance.replace(",", COMMA)):

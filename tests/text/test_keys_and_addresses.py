@@ -29,7 +29,8 @@ def test_addresses(url: str) -> None:
 @pytest.mark.parametrize(
     "url",
     ["example.com/v1", "ftp://example.com", "file:///etc/passwd", "https://", "https://[::1", "http://host:port", "https://me:pass@host/v1",
-     "https://host/v1?key=abc", "https://host/v1#abc"],
+     "https://host/v1?key=abc", "https://host/v1#abc", "sk-abc", "https://host:sk-abc/v1", "https://[sk-abc]/v1",
+     "https://host/v1 sk-abc", "https://host/v1\nsk-abc", "https://ho st/v1", "https://host/\tv1"],
 )  # fmt: skip
 def test_wrong_addresses(url: str) -> None:
     with pytest.raises(ServiceError, match=r"base_url .*expected https://HOST") as caught:

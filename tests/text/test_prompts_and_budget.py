@@ -92,6 +92,8 @@ def never(*_: str) -> str:
 
 def test_no_text_asks_nothing() -> None:
     assert make_texts("none", Texts(), never, never, never) == Texts()
+    given = Texts("In the video, a cat hops.", "It hops.", "A cat.")
+    assert make_texts("none", given, never, never, never) == Texts("", "It hops.", "A cat."), "no text means no prompt"
 
 
 def test_concatenated_needs_no_fusion() -> None:

@@ -39,7 +39,7 @@ from dreamactor_core.text.errors import BadAnswerError, RefusedError, ServiceErr
 from dreamactor_core.text.fusion import Texts, Writer, make_texts
 from dreamactor_core.text.prompts import load_prompts
 from dreamactor_core.text.services import Question
-from dreamactor_core.text.transport import Limits
+from dreamactor_core.text.transport import DEFAULT_LIMITS, Limits, patience
 
 LIMITS = Limits(connect=2, read=1.0, total=3.0, pause=0.05)
 QUESTION = Question("What is this?", (b"\xff\xd8one", b"\xff\xd8two"))
@@ -91,10 +91,10 @@ def test_a_local_server_needs_no_key(service: StandIn) -> None:
         (status(500), ServiceError, "status 500.*Tried 4 times", 4),
         (status(429), ServiceError, "status 429.*Tried 4 times", 4),
         (status(429, Retry_After="60"), ServiceError, "asks to wait 60 s", 1),
-        (hang, ServiceError, "sent nothing for 1 s", 1),
+        (hang, ServiceError, "sent nothing for 1 s.*raise timeout", 1),
         (disconnect, ServiceError, "failed or broke.*Tried 4 times", 4),
         (huge, ServiceError, "larger than 4 MB", 1),
-        (drip, ServiceError, "did not answer within 3 s", 1),
+        (drip, ServiceError, "did not answer within 3 s.*raise timeout", 1),
     ],
     ids=["malformed", "list", "nothing", "empty", "refusal", "401", "403", "404", "400", "500", "429", "429 for long", "hang",
          "disconnect", "huge", "drip"],
@@ -126,6 +126,15 @@ def test_a_busy_service_is_asked_again_after_the_time_it_names(service: StandIn,
 def test_a_passing_failure_is_got_over(service: StandIn, behaviour: Behaviour) -> None:
     service.script = [behaviour, behaviour, says("An answer.")]
     assert asker(service).ask(QUESTION) == "An answer."
+
+
+def test_how_long_a_model_may_take() -> None:
+    assert patience(300) == DEFAULT_LIMITS, "what is usual"
+    slow = patience(3600)
+    assert (slow.read, slow.total, slow.connect) == (3600, 7200, DEFAULT_LIMITS.connect)
+    for wrong in (0, -1, float("nan"), 1e6):
+        with pytest.raises(ServiceError, match=r"timeout is .*expected 1 to 86400 seconds"):
+            patience(wrong)
 
 
 def test_nobody_there_is_an_error() -> None:
