@@ -15,6 +15,8 @@ from comfy_api.latest import io
 
 from ..dreamactor_core.augment import normalise
 from ..dreamactor_core.clips import check_size
+from ..dreamactor_core.hands import with_own_hands
+from ..dreamactor_core.order import in_steady_order
 from ..dreamactor_core.poses import PoseFormatError, PoseSequence, from_pose_keypoint, read_pose_file
 from .loaders import CATEGORY
 
@@ -42,6 +44,11 @@ def read_people(pose_keypoint: Any, what: str = "") -> PoseSequence:
         where = f"in any of the {len(poses)} frames" + (f" of {what}" if what else "")
         raise PoseFormatError(f"there is nobody {where}, expected a person in some; check the pose extractor")
     return poses
+
+
+def read_clip(pose_keypoint: Any, what: str = "") -> PoseSequence:
+    """`read_people` for whoever takes the place in the list for the person: everybody has one place, and their own hands."""
+    return with_own_hands(in_steady_order(read_people(pose_keypoint, what)))
 
 
 def _pose_files() -> list[str]:
