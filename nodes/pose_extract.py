@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import comfy.utils
@@ -16,6 +16,9 @@ from ..dreamactor_core.extract.catalogue import MODELS, PoseModel, WeightFile
 from ..dreamactor_core.poses import to_pose_keypoint
 from .loaders import CATEGORY
 from .pose import PoseKeypoint, host_progress
+
+if TYPE_CHECKING:
+    from ..dreamactor_core.extract.extractor import Extracted
 
 KIND = "detection"
 """The host's folder for networks that find things in pictures."""
@@ -49,6 +52,20 @@ def _on_cuda() -> bool:
 def _identity(file: WeightFile, path: Path) -> str:
     same = weights.sha256_of(path) == file.sha256
     return f"{path.name} ({'sha256 as published' if same else 'NOT the published file: another sha256'})"
+
+
+def _people(result: Extracted) -> str:
+    told = [f"people: {len(result.seen)}, seen in {', '.join(map(str, result.seen))} frames"]
+    if result.left_out:
+        told.append(f"{result.left_out} shorter appearances left out")
+    if result.joined:
+        told.append(f"{result.joined} appearance(s) after a cut or a long absence taken for people seen before")
+    if len(result.seen) > result.at_once:
+        told.append(
+            f"never more than {result.at_once} at a time: somebody may have come back as a new one, with the rest of the motion; "
+            f"cut the video there"
+        )
+    return "; ".join(told)
 
 
 class PoseExtract(io.ComfyNode):
@@ -144,8 +161,7 @@ class PoseExtract(io.ComfyNode):
             f"device: {used}, {network.provider} of onnxruntime {session.runtime().__version__}",
             f"frames: {len(poses)} of {poses.width}x{poses.height}" + (f" at {rate:g} fps" if rate else ""),
             f"speed: {result.frames_per_second:.3g} frames/s",
-            f"people: {len(result.seen)}, seen in {', '.join(map(str, result.seen))} frames"
-            + (f"; {result.left_out} shorter appearances left out" if result.left_out else ""),
+            _people(result),
             f"weights: {', '.join(_identity(*pair) for pair in files.items())}",
         ]
         preview = torch.from_numpy(result.preview).to(torch.float32).div_(255)

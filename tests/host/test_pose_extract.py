@@ -226,6 +226,18 @@ def test_images_are_taken_as_they_are(pack: ModuleType, alone: Path) -> None:
     assert extract(pack, as_images(*frames), fps=12.0)[1] == 12.0
 
 
+def test_the_report_says_who_came_back(pack: ModuleType, alone: Path) -> None:
+    write_networks(alone)
+    rectangle_detector(alone / "yolox_l.onnx", 320, kinds=[DOG] * 6)
+    here, there = stander(), person((20, 30, 120, 180), 17, 1, 6, 2)
+    report = extract(pack, as_images(*[draw(HEIGHT, WIDTH, [one]) for one in [here] * 4 + [there] * 4]))[3]
+    assert "people: 1, seen in 8 frames; 1 appearance(s) after a cut" in report
+    pair = [[walker(0), stander()]] * 4
+    for clip, said in ((pair, False), ([*pair, *[[]] * 8, *[[stander(2)]] * 4], True)):
+        report = extract(pack, as_images(*[draw(HEIGHT, WIDTH, people) for people in clip]), fps=4.0)[3]
+        assert ("never more than 2 at a time: somebody may have come back" in report) == said
+
+
 @pytest.mark.parametrize(
     ("images", "says"),
     [
