@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 
-from ..dreamactor_core.extract import weights
+from ..dreamactor_core.extract import session, weights
 from ..dreamactor_core.extract.catalogue import MODELS, PoseModel, WeightFile
 from ..dreamactor_core.poses import to_pose_keypoint
 from .loaders import CATEGORY
@@ -46,7 +47,12 @@ def weights_of(model: PoseModel, download: bool = False) -> dict[WeightFile, Pat
 
 
 def _on_cuda() -> bool:
-    return comfy.model_management.get_torch_device().type == "cuda"
+    return comfy.model_management.is_nvidia()  # ROCm's devices are named cuda as well
+
+
+@functools.lru_cache(maxsize=2)  # a detector and a pose network
+def _loaded(path: Path, changed: int, device: session.Device, index: int) -> session.Network:
+    return session.load(path, device, index)
 
 
 def _identity(file: WeightFile, path: Path) -> str:
@@ -92,7 +98,7 @@ class PoseExtract(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "device", options=["auto", "cuda", "cpu"], default="auto",
-                    tooltip="auto: CUDA where ComfyUI itself runs on it, else the CPU. What cannot be had is an error.",
+                    tooltip="auto: CUDA where ComfyUI itself runs on an NVIDIA GPU, else the CPU. What cannot be had is an error.",
                 ),
                 io.Boolean.Input(
                     "download", default=False,
@@ -111,7 +117,7 @@ class PoseExtract(io.ComfyNode):
                     tooltip="Joints less sure than this are not seen.",
                 ),
                 io.Float.Input(
-                    "detection_threshold", default=0.5, min=0.0, max=1.0, step=0.01,
+                    "detection_threshold", default=0.5, min=0.05, max=1.0, step=0.01,
                     tooltip="How sure the detector must be that there is somebody. Lower it for drawn or unusual characters.",
                 ),
             ],
@@ -137,8 +143,7 @@ class PoseExtract(io.ComfyNode):
         min_confidence: float,
         detection_threshold: float,
     ) -> io.NodeOutput:
-        # OpenCV and onnxruntime, not at start-up
-        from ..dreamactor_core.extract import session
+        # OpenCV, not at start-up
         from ..dreamactor_core.extract.extractor import Extractor
         from .frames import open_frames
 
@@ -151,7 +156,7 @@ class PoseExtract(io.ComfyNode):
             host_device = comfy.model_management.get_torch_device()
             index = host_device.index or 0
             comfy.model_management.free_memory(_WORKING_MEMORY, host_device)
-        detector, network = (session.load(path, used, index) for path in files.values())
+        detector, network = (_loaded(path, path.stat().st_mtime_ns, used, index) for path in files.values())
         extractor = Extractor(chosen, detector, network, detection_threshold, min_confidence, max_people)
         result = extractor(stream.frames, stream.count, stream.rate, host_progress(stream.count))
 

@@ -263,6 +263,41 @@ def test_nan_in_a_later_frame(pack: ModuleType, alone: Path) -> None:
         extract(pack, images)
 
 
+def test_networks_are_loaded_once_and_again_when_their_file_changed(
+    pack: ModuleType, alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = import_module(f"{pack.__name__}.dreamactor_core.extract.session")
+    write_networks(alone)
+    loaded: list[str] = []
+    load = module.load
+    monkeypatch.setattr(module, "load", lambda path, *device: loaded.append(path.name) or load(path, *device))
+    images = as_images(draw(HEIGHT, WIDTH, [stander()]))
+    for _ in range(3):
+        extract(pack, images)
+    assert loaded == ["yolox_l.onnx", "rtmpose-m_ap10k_256.onnx"]
+    dot_network(alone / "rtmpose-m_ap10k_256.onnx", 17, (128, 128))
+    extract(pack, images)
+    assert loaded[2:] == ["rtmpose-m_ap10k_256.onnx"]
+
+
+@pytest.mark.parametrize("nvidia", [True, False])
+def test_auto_takes_cuda_where_the_host_runs_on_it_and_not_on_an_amd_gpu(
+    pack: ModuleType, alone: Path, monkeypatch: pytest.MonkeyPatch, nvidia: bool
+) -> None:
+    """ROCm's torch calls its devices cuda as well."""
+    import comfy.model_management
+
+    write_networks(alone)
+    monkeypatch.setattr(comfy.model_management, "get_torch_device", lambda: torch.device("cuda", 0))
+    monkeypatch.setattr(comfy.model_management, "is_nvidia", lambda: nvidia)
+    images = as_images(draw(HEIGHT, WIDTH, [stander()]))
+    if nvidia:
+        with pytest.raises(RuntimeError, match="ComfyUI runs on an NVIDIA GPU, but onnxruntime"):
+            extract(pack, images, device="auto")
+    else:
+        assert "device: cpu" in extract(pack, images, device="auto")[3]
+
+
 @pytest.mark.parametrize("kind", ["cut", "page", "other"])
 def test_weights_that_are_something_else(pack: ModuleType, alone: Path, kind: str) -> None:
     write_networks(alone)
