@@ -116,9 +116,10 @@ class PoseDraw(io.ComfyNode):
                 io.Int.Input("width", default=832, min=16, max=8192, step=16, tooltip="Width of one half of the composite."),
                 io.Int.Input("height", default=480, min=16, max=8192, step=16, tooltip="Height of one half of the composite."),
                 io.Combo.Input(
-                    "fit", options=["canvas", "people"], default="canvas",
+                    "fit", options=["canvas", "people", "crop"], default="canvas",
                     tooltip="canvas: the frame the poses were found in, letterboxed. people: zoomed onto the box that encloses "
-                    "everyone over the whole clip, standing on the ground line, for drivers that are small in their frame.",
+                    "everyone over the whole clip, standing on the ground line, for drivers that are small in their frame. "
+                    "crop: the frame the poses were found in, cropped as reference images are: for poses retargeted to one.",
                 ),
                 io.Boolean.Input("face", default=True, tooltip="Draw the 70 face points."),
                 io.Boolean.Input("hands", default=True, tooltip="Draw the 21 points of each hand."),
@@ -152,6 +153,8 @@ class PoseDraw(io.ComfyNode):
         poses = poses.without(*([] if face else ["face"]), *([] if hands else ["left_hand", "right_hand"]))
         if fit == "people":
             poses = normalise(poses, height, width, threshold=threshold)
+        elif fit == "crop":
+            poses = poses.cropped(height, width)
         progress = host_progress(len(poses))
         frames = draw_skeleton(poses, height, width, threshold=threshold, style=style, progress=progress)
         if not frames.any():

@@ -170,4 +170,4 @@ class PoseExtract(io.ComfyNode):
             f"weights: {', '.join(_identity(*pair) for pair in files.items())}",
         ]
         preview = torch.from_numpy(result.preview).to(torch.float32).div_(255)
-        return io.NodeOutput(to_pose_keypoint(poses, with_null=False), rate or 0.0, preview, "\n".join(report))
+        return io.NodeOutput(to_pose_keypoint(poses), rate or 0.0, preview, "\n".join(report))
