@@ -36,14 +36,14 @@ def random_people(seed: int, frames: int = 5, people: int = 1) -> PoseSequence:
     return PoseSequence(made, 400, 400)
 
 
-def bones(body: np.ndarray) -> dict[int, np.ndarray]:
+def bones(body: np.ndarray, least: float = 3) -> dict[int, np.ndarray]:
     """Vector from the parent to each joint whose bone is seen, and is long enough to have a direction."""
     seen = {
         joint: (body[joint, :2] - body[parent, :2]).astype(np.float64)
         for joint, parent in PARENTS.items()
         if body[joint, 2] > 0 and body[parent, 2] > 0
     }
-    return {joint: bone for joint, bone in seen.items() if np.hypot(*bone) > 3}
+    return {joint: bone for joint, bone in seen.items() if np.hypot(*bone) > least}
 
 
 def marionette(seed: int, size: tuple[int, int] = (480, 320)) -> PoseSequence:
@@ -63,7 +63,7 @@ def ratios(one: PoseSequence, other: PoseSequence, who: int = 0) -> dict[int, li
     found: dict[int, list[float]] = {}
     for people, twins in zip(one.frames, other.frames, strict=True):
         if len(people) > who:
-            after = bones(twins[who].body)
+            after = bones(twins[who].body, 0)
             for joint, bone in bones(people[who].body).items():
                 found.setdefault(joint, []).append(float(np.hypot(*after[joint]) / np.hypot(*bone)))
     return found
@@ -114,7 +114,7 @@ def test_angles_and_factors_in_the_drawn_world(seed: int) -> None:
 
 def check_angles(sequence: PoseSequence, seed: int) -> None:
     for person, twin in pairs(sequence, scaled(sequence, seed)):
-        after = bones(twin.body)
+        after = bones(twin.body, 0)
         for joint, before in bones(person.body).items():
             bone = after[joint]
             cross = before[0] * bone[1] - before[1] * bone[0]

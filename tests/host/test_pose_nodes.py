@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-DATA = Path(__file__).resolve().parents[1] / "data"
+DRIVES = Path(__file__).resolve().parents[1] / "data" / "drives"
 DOCS = Path(__file__).resolve().parents[2] / "web" / "docs"
 NODES = ("PoseAugment", "PoseRetarget", "PoseSmooth")
 
 
 def frames_of(name: str) -> list[dict[str, Any]]:
-    return json.loads((DATA / f"{name}.json").read_text("utf-8"))["frames"]
+    """The first frames of a drive."""
+    return json.loads((DRIVES / f"{name}.json").read_text("utf-8"))["frames"][:12]
 
 
 def node(pack: ModuleType, name: str) -> Any:

@@ -17,7 +17,7 @@ from dreamactor_core.text.prompts import LANGUAGES
 from training.marionette.motions import MOTIONS, PARAMETERS, Motion, sample_motion
 from training.marionette.world import FPS, HEIGHT, WIDTH, Scene, rng_for, sample_scene
 
-DATA = Path(__file__).resolve().parents[1] / "data"
+DRIVES = Path(__file__).resolve().parents[1] / "data" / "drives"
 SIDE, T, RATE = 512, 41, 10.0
 MIRROR = [0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16]
 """Index of each body joint's counterpart on the other side."""
@@ -324,7 +324,7 @@ def test_whatever_is_seen_gives_a_text_or_the_documented_error(seed: int) -> Non
 
 @pytest.fixture(params=["dancer", "man_upper_body", "toon_dancer"])
 def real(request: pytest.FixtureRequest) -> tuple[PoseSequence, float]:
-    data = json.loads((DATA / f"{request.param}.json").read_text("utf-8"))
+    data = json.loads((DRIVES / f"{request.param}.json").read_text("utf-8"))
     return from_pose_keypoint(data["frames"]), 1000 / data["frame_ms"]
 
 
