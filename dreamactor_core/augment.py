@@ -5,11 +5,12 @@ Bones get other lengths with the same joint angles, and the clip is normalised b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from .necks import NECK, necks
 from .poses import Person, PoseSequence
 
 PARENTS = {
@@ -49,31 +50,38 @@ class BodyScale:
 def _carried(joint: int, at: np.ndarray, before: np.ndarray, after: np.ndarray, scale: BodyScale) -> np.ndarray:
     """Where a point that stands for a body joint goes, given that its ancestors are placed in `after` already.
 
-    It keeps its direction from the nearest ancestor that is seen. Over unseen joints in between, the mean of their
-    factors holds: exact for a straight limb of equal bones. Without any seen ancestor it stays.
+    It keeps its direction from the nearest ancestor that is seen, in the end from the neck, whose place is known in any
+    case. Over unseen joints in between, the mean of their factors holds: exact for a straight limb of equal bones.
     """
     factors = []
-    while joint in PARENTS:
+    while joint != NECK:
         factors.append(scale.bones[joint])
         joint = PARENTS[joint]
         if before[joint, 2] > 0:
-            return after[joint, :2] + (at - before[joint, :2]) * np.mean(factors)
-    return at
+            break
+    return after[joint, :2] + (at - before[joint, :2]) * np.mean(factors)
 
 
-def scale_person(person: Person, scale: BodyScale) -> Person:
+def scale_person(person: Person, scale: BodyScale, neck: np.ndarray | None = None) -> Person:
     """Other bone lengths, the same joint angles; the neck stays in place.
 
     Hands and face are scaled as rigid groups about the joint that they ride on (wrists, nose), or where that is not
     seen, about a stand-in (a hand's own wrist, the middle of the points) that is carried in its place. A joint that is
     not seen stays so; `_carried` says what becomes of those beyond it.
+
+    Args:
+        neck: Where the neck is or would be, (2,), from `necks` of the whole clip. None: from this frame alone.
     """
     before = person.body.astype(np.float64)
+    before[NECK, :2] = necks([person])[0] if neck is None else neck
     after = before.copy()
     for joint in PARENTS:
         if before[joint, 2] > 0:
             after[joint, :2] = _carried(joint, before[joint, :2], before, after, scale)
-    moved = {"body": after.astype(np.float32)}
+    body = after.copy()
+    body[NECK] = person.body[NECK]
+    moved = {"body": body.astype(np.float32)}
+    rooted = bool(np.isfinite(before[NECK, :2]).all())  # else nothing of the body is known, and its parts stay
     for group, joint in RIDERS.items():
         points = getattr(person, group).astype(np.float64)
         seen = points[:, 2] > 0
@@ -82,10 +90,15 @@ def scale_person(person: Person, scale: BodyScale) -> Person:
                 old, new = before[joint, :2], after[joint, :2]
             else:
                 old = points[0, :2] if group != "face" and seen[0] else points[seen, :2].mean(0)
-                new = _carried(joint, old, before, after, scale)
+                new = _carried(joint, old, before, after, scale) if rooted else old
             points[seen, :2] = new + (points[seen, :2] - old) * scale.rider(group)
         moved[group] = points.astype(np.float32)
     return Person(**moved)
+
+
+def scale_people(people: Sequence[Person], scale: BodyScale) -> list[Person]:
+    """`scale_person` for one person in every frame of a clip; a neck that is lost for some frames is where it would be."""
+    return [scale_person(person, scale, neck) for person, neck in zip(people, necks(people), strict=True)]
 
 
 def draw_scale(rng: np.random.Generator, low: float = LOW, high: float = HIGH) -> BodyScale:
@@ -113,8 +126,12 @@ def scale_bones(
     if rng.random() >= share:
         return sequence
     most = max((len(people) for people in sequence.frames), default=0)
-    scales = [draw_scale(rng, low, high) for _ in range(most)]
-    frames = [[scale_person(*pair) for pair in zip(people, scales, strict=False)] for people in sequence.frames]
+    frames: list[list[Person]] = [[] for _ in sequence.frames]
+    for who in range(most):
+        track = [people[who] if who < len(people) else Person() for people in sequence.frames]
+        for t, scaled in enumerate(scale_people(track, draw_scale(rng, low, high))):
+            if who < len(sequence.frames[t]):
+                frames[t].append(scaled)
     return PoseSequence(frames, sequence.height, sequence.width)
 
 

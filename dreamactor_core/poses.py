@@ -89,6 +89,21 @@ class PoseSequence:
         frames = [[person.mapped((scale, scale), offset) for person in people] for people in self.frames]
         return PoseSequence(frames, height, width)
 
+    def cropped(self, height: int, width: int) -> PoseSequence:
+        """The sequence on another canvas that it covers: aspect ratio kept, what stands out is beyond the canvas.
+
+        In the host's arithmetic for a centre crop, whole pixels of the source at a time: poses lie on a picture that its nodes
+        have cropped.
+        """
+        own, wanted, x, y = self.width / self.height, width / height, 0, 0
+        if own > wanted:
+            x = round((self.width - self.width * (wanted / own)) / 2)
+        else:
+            y = round((self.height - self.height * (own / wanted)) / 2)
+        scale = (width / (self.width - 2 * x), height / (self.height - 2 * y))
+        frames = [[p.mapped(scale, (-x * scale[0], -y * scale[1])) for p in people] for people in self.frames]
+        return PoseSequence(frames, height, width)
+
     def without(self, *groups: str) -> PoseSequence:
         """The sequence with whole joint groups ("face", "left_hand" ...) left out."""
         keep = [name for name in _GROUPS if name not in groups]
@@ -199,21 +214,18 @@ def read_pose_file(path: Path) -> tuple[list[dict[str, Any]], float | None]:
     return [data] if isinstance(data, dict) else data, fps
 
 
-def to_pose_keypoint(sequence: PoseSequence, *, with_null: bool = True) -> list[dict[str, Any]]:
-    """Write POSE_KEYPOINT frames in pixels; face and hands that were not seen are null, or zeros without null.
+def to_pose_keypoint(sequence: PoseSequence) -> list[dict[str, Any]]:
+    """Write POSE_KEYPOINT frames in pixels; what was not seen is zeros.
 
-    Every reader takes zeros. Null is shorter, and what DWPose writes, but the host's SDPose Draw Keypoints does not read it.
+    DWPose writes null for a face or a hand that is not there, and so may others, but not everybody reads it: the host's SDPose
+    Draw Keypoints and controlnet_aux's colouring of faces fail on it. Zeros are read by all, SDPose's nodes and DWPose's.
     """
     frames = []
     for people in sequence.frames:
-        written = []
-        for person in people:
-            raw: dict[str, Any] = {}
-            for name, (key, _) in _GROUPS.items():
-                points = getattr(person, name)
-                absent = with_null and name != "body" and not (points[:, 2] > 0).any()
-                raw[key] = None if absent else [float(value) for value in points.reshape(-1)]
-            written.append(raw)
+        written = [
+            {key: [float(value) for value in getattr(person, name).reshape(-1)] for name, (key, _) in _GROUPS.items()}
+            for person in people
+        ]
         frames.append({"people": written, "canvas_width": sequence.width, "canvas_height": sequence.height})
     return frames
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .augment import PARENTS, RIDERS, scale_person
+from .augment import PARENTS, RIDERS, scale_people
+from .necks import steady
 from .poses import Person, PoseFormatError, PoseSequence
 from .proportions import SURE, Proportions, measure
 
@@ -21,14 +22,6 @@ _CHAINS = {10: (8, 9), 13: (11, 12)}  # hip and knee above each ankle
 _RESTS, _MOVES = 0.03, 0.1  # leg lengths a frame: slower than the first a foot rests, faster than the second it swings
 _RELEASE = 0.35  # share of a correction that a swinging foot loses a frame
 _LARGEST_PULL = 0.1  # of the leg
-
-
-def _steady(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Values (T, ...) of unknown frames interpolated from the known ones, held beyond the first and the last."""
-    time = np.arange(len(values))
-    flat = values.reshape(len(values), -1)
-    filled = [np.interp(time, time[known], column[known]) for column in flat.T]
-    return np.stack(filled, 1).reshape(values.shape)
 
 
 def _anchors(people: Sequence[Person], kind: str) -> np.ndarray:
@@ -133,7 +126,7 @@ def retarget_person(people: Sequence[Person], reference: Person) -> list[Person]
         ValueError: the two have no limb in common.
     """
     found = measure(people, reference)
-    scaled = [scale_person(person, found.scale) for person in people]
+    scaled = scale_people(people, found.scale)
     cut = _cut_off(reference, found.same)
     for person in scaled:
         person.body[cut] = 0
@@ -144,7 +137,7 @@ def retarget_person(people: Sequence[Person], reference: Person) -> list[Person]
     if known[found.nearest]:
         start = start + found.same * (driver_at[found.nearest] - start)
     place = _anchors([reference], kind)[0]
-    offset = _steady(place + found.size * (driver_at - start) - scaled_at, known)
+    offset = steady(place + found.size * (driver_at - start) - scaled_at, known)
     driver_feet, scaled_feet = _feet(people), _feet(scaled)
     stands = np.isfinite(scaled_feet[..., 0]).any(1)
     floor_known = (reference.body[list(_ANKLES), 2] > SURE).any()
@@ -153,7 +146,7 @@ def retarget_person(people: Sequence[Person], reference: Person) -> list[Person]
     leg = _leg_length(people)
     rests = _rest_weights(driver_feet, leg)
     lift = _ground(driver_feet, scaled_feet, reference, found) - offset[:, 1]
-    offset[:, 1] += _steady(lift, stands)
+    offset[:, 1] += steady(lift, stands)
     offset[:, 0] = _unslide(offset[:, 0], driver_feet, scaled_feet, found.size, rests)
     placed = [_moved(person, by) for person, by in zip(scaled, offset, strict=True)]
     return _pull_feet(placed, driver_feet, found.size, rests, leg * found.size)

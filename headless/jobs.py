@@ -149,6 +149,8 @@ def draw_poses(
     poses = poses.without(*left_out)
     if chosen["fit"] == "people":
         poses = normalise(poses, height, width, threshold=chosen["threshold"])
+    elif chosen["fit"] == "crop":
+        poses = poses.cropped(height, width)
     rate = fps or LIST_FPS
     picks = [min(len(poses) - 1, math.floor(t * rate + 1e-6)) for t in times]
     return list(draw_skeleton(poses[picks], height, width, threshold=chosen["threshold"], style=chosen["style"]))

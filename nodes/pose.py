@@ -15,6 +15,8 @@ from comfy_api.latest import io
 
 from ..dreamactor_core.augment import normalise
 from ..dreamactor_core.clips import check_size
+from ..dreamactor_core.hands import with_own_hands
+from ..dreamactor_core.order import in_steady_order
 from ..dreamactor_core.poses import PoseFormatError, PoseSequence, from_pose_keypoint, read_pose_file
 from .loaders import CATEGORY
 
@@ -42,6 +44,11 @@ def read_people(pose_keypoint: Any, what: str = "") -> PoseSequence:
         where = f"in any of the {len(poses)} frames" + (f" of {what}" if what else "")
         raise PoseFormatError(f"there is nobody {where}, expected a person in some; check the pose extractor")
     return poses
+
+
+def read_clip(pose_keypoint: Any, what: str = "") -> PoseSequence:
+    """`read_people` for whoever takes the place in the list for the person: everybody has one place, and their own hands."""
+    return with_own_hands(in_steady_order(read_people(pose_keypoint, what)))
 
 
 def _pose_files() -> list[str]:
@@ -109,9 +116,10 @@ class PoseDraw(io.ComfyNode):
                 io.Int.Input("width", default=832, min=16, max=8192, step=16, tooltip="Width of one half of the composite."),
                 io.Int.Input("height", default=480, min=16, max=8192, step=16, tooltip="Height of one half of the composite."),
                 io.Combo.Input(
-                    "fit", options=["canvas", "people"], default="canvas",
+                    "fit", options=["canvas", "people", "crop"], default="canvas",
                     tooltip="canvas: the frame the poses were found in, letterboxed. people: zoomed onto the box that encloses "
-                    "everyone over the whole clip, standing on the ground line, for drivers that are small in their frame.",
+                    "everyone over the whole clip, standing on the ground line, for drivers that are small in their frame. "
+                    "crop: the frame the poses were found in, cropped as reference images are: for poses retargeted to one.",
                 ),
                 io.Boolean.Input("face", default=True, tooltip="Draw the 70 face points."),
                 io.Boolean.Input("hands", default=True, tooltip="Draw the 21 points of each hand."),
@@ -145,6 +153,8 @@ class PoseDraw(io.ComfyNode):
         poses = poses.without(*([] if face else ["face"]), *([] if hands else ["left_hand", "right_hand"]))
         if fit == "people":
             poses = normalise(poses, height, width, threshold=threshold)
+        elif fit == "crop":
+            poses = poses.cropped(height, width)
         progress = host_progress(len(poses))
         frames = draw_skeleton(poses, height, width, threshold=threshold, style=style, progress=progress)
         if not frames.any():

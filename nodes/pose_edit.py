@@ -11,7 +11,7 @@ from ..dreamactor_core import augment, smoothing
 from ..dreamactor_core.poses import to_pose_keypoint
 from ..dreamactor_core.retarget import retarget
 from .loaders import CATEGORY
-from .pose import PoseKeypoint, read_people
+from .pose import PoseKeypoint, read_clip
 
 
 class PoseAugment(io.ComfyNode):
@@ -54,7 +54,7 @@ class PoseAugment(io.ComfyNode):
     def execute(
         cls, pose_keypoint: Any, seed: int, share: float, low: float, high: float, normalize: bool, margin: float
     ) -> io.NodeOutput:
-        poses = augment.scale_bones(read_people(pose_keypoint), np.random.default_rng(seed), low, high, share)
+        poses = augment.scale_bones(read_clip(pose_keypoint), np.random.default_rng(seed), low, high, share)
         if normalize:
             poses = augment.normalise(poses, poses.height, poses.width, margin)
         return io.NodeOutput(to_pose_keypoint(poses))
@@ -90,7 +90,7 @@ class PoseRetarget(io.ComfyNode):
 
     @classmethod
     def execute(cls, pose_keypoint: Any, reference_pose: Any, travel_frames: int) -> io.NodeOutput:
-        driver, reference = read_people(pose_keypoint, "pose_keypoint"), read_people(reference_pose, "reference_pose")
+        driver, reference = read_clip(pose_keypoint, "pose_keypoint"), read_clip(reference_pose, "reference_pose")
         return io.NodeOutput(to_pose_keypoint(retarget(driver, reference, travel_frames)))
 
 
@@ -117,4 +117,4 @@ class PoseSmooth(io.ComfyNode):
 
     @classmethod
     def execute(cls, pose_keypoint: Any, reach: int) -> io.NodeOutput:
-        return io.NodeOutput(to_pose_keypoint(smoothing.smooth(read_people(pose_keypoint), reach)))
+        return io.NodeOutput(to_pose_keypoint(smoothing.smooth(read_clip(pose_keypoint), reach)))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import comfy.utils
@@ -11,11 +12,14 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 
-from ..dreamactor_core.extract import weights
+from ..dreamactor_core.extract import session, weights
 from ..dreamactor_core.extract.catalogue import MODELS, PoseModel, WeightFile
 from ..dreamactor_core.poses import to_pose_keypoint
 from .loaders import CATEGORY
 from .pose import PoseKeypoint, host_progress
+
+if TYPE_CHECKING:
+    from ..dreamactor_core.extract.extractor import Extracted
 
 KIND = "detection"
 """The host's folder for networks that find things in pictures."""
@@ -43,12 +47,31 @@ def weights_of(model: PoseModel, download: bool = False) -> dict[WeightFile, Pat
 
 
 def _on_cuda() -> bool:
-    return comfy.model_management.get_torch_device().type == "cuda"
+    return comfy.model_management.is_nvidia()  # ROCm's devices are named cuda as well
+
+
+@functools.lru_cache(maxsize=2)  # a detector and a pose network
+def _loaded(path: Path, changed: int, device: session.Device, index: int) -> session.Network:
+    return session.load(path, device, index)
 
 
 def _identity(file: WeightFile, path: Path) -> str:
     same = weights.sha256_of(path) == file.sha256
     return f"{path.name} ({'sha256 as published' if same else 'NOT the published file: another sha256'})"
+
+
+def _people(result: Extracted) -> str:
+    told = [f"people: {len(result.seen)}, seen in {', '.join(map(str, result.seen))} frames"]
+    if result.left_out:
+        told.append(f"{result.left_out} shorter appearances left out")
+    if result.joined:
+        told.append(f"{result.joined} appearance(s) after a cut or a long absence taken for people seen before")
+    if len(result.seen) > result.at_once:
+        told.append(
+            f"never more than {result.at_once} at a time: somebody may have come back as a new one, with the rest of the motion; "
+            f"cut the video there"
+        )
+    return "; ".join(told)
 
 
 class PoseExtract(io.ComfyNode):
@@ -75,7 +98,7 @@ class PoseExtract(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "device", options=["auto", "cuda", "cpu"], default="auto",
-                    tooltip="auto: CUDA where ComfyUI itself runs on it, else the CPU. What cannot be had is an error.",
+                    tooltip="auto: CUDA where ComfyUI itself runs on an NVIDIA GPU, else the CPU. What cannot be had is an error.",
                 ),
                 io.Boolean.Input(
                     "download", default=False,
@@ -94,7 +117,7 @@ class PoseExtract(io.ComfyNode):
                     tooltip="Joints less sure than this are not seen.",
                 ),
                 io.Float.Input(
-                    "detection_threshold", default=0.5, min=0.0, max=1.0, step=0.01,
+                    "detection_threshold", default=0.5, min=0.05, max=1.0, step=0.01,
                     tooltip="How sure the detector must be that there is somebody. Lower it for drawn or unusual characters.",
                 ),
             ],
@@ -120,8 +143,7 @@ class PoseExtract(io.ComfyNode):
         min_confidence: float,
         detection_threshold: float,
     ) -> io.NodeOutput:
-        # OpenCV and onnxruntime, not at start-up
-        from ..dreamactor_core.extract import session
+        # OpenCV, not at start-up
         from ..dreamactor_core.extract.extractor import Extractor
         from .frames import open_frames
 
@@ -134,7 +156,7 @@ class PoseExtract(io.ComfyNode):
             host_device = comfy.model_management.get_torch_device()
             index = host_device.index or 0
             comfy.model_management.free_memory(_WORKING_MEMORY, host_device)
-        detector, network = (session.load(path, used, index) for path in files.values())
+        detector, network = (_loaded(path, path.stat().st_mtime_ns, used, index) for path in files.values())
         extractor = Extractor(chosen, detector, network, detection_threshold, min_confidence, max_people)
         result = extractor(stream.frames, stream.count, stream.rate, host_progress(stream.count))
 
@@ -144,9 +166,8 @@ class PoseExtract(io.ComfyNode):
             f"device: {used}, {network.provider} of onnxruntime {session.runtime().__version__}",
             f"frames: {len(poses)} of {poses.width}x{poses.height}" + (f" at {rate:g} fps" if rate else ""),
             f"speed: {result.frames_per_second:.3g} frames/s",
-            f"people: {len(result.seen)}, seen in {', '.join(map(str, result.seen))} frames"
-            + (f"; {result.left_out} shorter appearances left out" if result.left_out else ""),
+            _people(result),
             f"weights: {', '.join(_identity(*pair) for pair in files.items())}",
         ]
         preview = torch.from_numpy(result.preview).to(torch.float32).div_(255)
-        return io.NodeOutput(to_pose_keypoint(poses, with_null=False), rate or 0.0, preview, "\n".join(report))
+        return io.NodeOutput(to_pose_keypoint(poses), rate or 0.0, preview, "\n".join(report))

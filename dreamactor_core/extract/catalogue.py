@@ -22,6 +22,19 @@ Layout = Literal["coco_wholebody", "ap10k"]
 
 
 @dataclass(frozen=True)
+class Source:
+    """Where a file comes from.
+
+    Attributes:
+        url: https, of the file itself or of a zip that holds it as `end2end.onnx`.
+        archive_sha256: Of the zip; empty when the address is the file's own.
+    """
+
+    url: str
+    archive_sha256: str = ""
+
+
+@dataclass(frozen=True)
 class WeightFile:
     """One ONNX file.
 
@@ -29,17 +42,14 @@ class WeightFile:
         name: Its name in the model folder.
         sha256: Of the ONNX file.
         size: Its bytes.
-        urls: Where it comes from; the first that answers is taken. All https.
-        archive_sha256: Of the zip that `urls` lead to, which holds the file as `end2end.onnx`; empty when they lead to it
-            directly.
+        sources: The first that gives it is taken.
         aliases: Names under which other programs keep the same file.
     """
 
     name: str
     sha256: str
     size: int
-    urls: tuple[str, ...]
-    archive_sha256: str = ""
+    sources: tuple[Source, ...]
     aliases: tuple[str, ...] = ()
 
 
@@ -66,37 +76,51 @@ class PoseModel:
     detector_side: int = 640
 
 
+def _zips(path: str, sha256: str) -> tuple[Source, ...]:
+    return tuple(Source(site + path, sha256) for site in (_OPENMMLAB, _MIRROR))
+
+
 YOLOX_L = WeightFile(
     "yolox_l.onnx",
     "7860ae79de6c89a3c1eb72ae9a2756c0ccfbe04b7791bb5880afabd97855a411",
     216_746_733,
-    (_DWPOSE + "yolox_l.onnx",),
+    (Source(_DWPOSE + "yolox_l.onnx"),),
 )
 YOLOX_M_HUMAN_ART = WeightFile(
     "yolox_m_8xb8-300e_humanart-c2c7a14a.onnx",
     "3dea6513388889f0fff4b77bf7a26013600321b9eb9ceb0e9a400a82572f5f23",
     101_400_344,
-    tuple(site + "rtmposev1/onnx_sdk/yolox_m_8xb8-300e_humanart-c2c7a14a.zip" for site in (_OPENMMLAB, _MIRROR)),
-    archive_sha256="a000224fd8ba283202bc62d4a5fcdfe353adb9f468777dbac1ea2ada2093adde",
+    _zips(
+        "rtmposev1/onnx_sdk/yolox_m_8xb8-300e_humanart-c2c7a14a.zip",
+        "a000224fd8ba283202bc62d4a5fcdfe353adb9f468777dbac1ea2ada2093adde",
+    ),
 )
 DWPOSE_L = WeightFile(
     "dw-ll_ucoco_384.onnx",
     "724f4ff2439ed61afb86fb8a1951ec39c6220682803b4a8bd4f598cd913b1843",
     134_399_116,
-    (_DWPOSE + "dw-ll_ucoco_384.onnx",),
+    (Source(_DWPOSE + "dw-ll_ucoco_384.onnx"),),
 )
 RTMW_L = WeightFile(
     "rtmw-dw-x-l_simcc-cocktail14_270e-384x288_20231122.onnx",
     "bd033156e5104c4f5d2edfe0453e02661e30a2f3da453ec93c8764d561b83054",
     229_320_930,
-    tuple(site + "rtmw/onnx_sdk/rtmw-dw-x-l_simcc-cocktail14_270e-384x288_20231122.zip" for site in (_OPENMMLAB, _MIRROR)),
-    archive_sha256="a87e1af41a0a067776dba7d46e1c21c8f6e9f18e247e0e606718dd1f31e96ffd",
+    _zips(
+        "rtmw/onnx_sdk/rtmw-dw-x-l_simcc-cocktail14_270e-384x288_20231122.zip",
+        "a87e1af41a0a067776dba7d46e1c21c8f6e9f18e247e0e606718dd1f31e96ffd",
+    ),
 )
 AP10K_M = WeightFile(
     "rtmpose-m_ap10k_256.onnx",
     "1cfd1c86e0d9e5d5f95178bcd95ee9a4e8386a624cd3c57519f27ff58cac7f28",
     54_478_120,
-    ("https://huggingface.co/hr16/UnJIT-DWPose/resolve/main/rtmpose-m_ap10k_256.onnx",),
+    (
+        Source("https://huggingface.co/hr16/UnJIT-DWPose/resolve/main/rtmpose-m_ap10k_256.onnx"),
+        Source(
+            _OPENMMLAB + "rtmposev1/onnx_sdk/rtmpose-m_simcc-ap10k_pt-aic-coco_210e-256x256-7a041aa1_20230206.zip",
+            "2d75445331cf2f21d6e164430f96ffa765cd874872965ae1736932dda03987f0",
+        ),
+    ),
     aliases=("rtmpose-m_simcc-ap10k_pt-aic-coco_210e-256x256-7a041aa1_20230206.onnx",),
 )
 

@@ -17,6 +17,8 @@ PADDING = 114
 """Grey around a letterboxed frame, as in YOLOX's training."""
 OVERLAP = 0.45
 """Boxes that share more than this (intersection over union) are one and the same."""
+_MOST = 1000
+"""Boxes that are compared with each other: at a low threshold a detector gives thousands, of which the last are noise."""
 
 
 @dataclass(frozen=True)
@@ -82,19 +84,21 @@ def keep_best(boxes: Boxes, threshold: float, overlap: float = OVERLAP) -> Boxes
     usable = np.isfinite(boxes.corners).all(1) & (boxes.scores > threshold)
     usable &= (boxes.corners[:, 2:] > boxes.corners[:, :2]).all(1)
     boxes = boxes[usable]
-    boxes = boxes[np.argsort(-boxes.scores, kind="stable")]
+    boxes = boxes[np.argsort(-boxes.scores, kind="stable")[:_MOST]]
     kept: list[int] = []
-    for i in range(len(boxes)):
-        if all(intersection_over_union(boxes.corners[i], boxes.corners[k]) <= overlap for k in kept):
-            kept.append(i)
+    left = np.arange(len(boxes))
+    while len(left):
+        kept.append(int(left[0]))
+        left = left[1:]
+        left = left[intersection_over_union(boxes.corners[left], boxes.corners[kept[-1]]) <= overlap]
     return boxes[np.array(kept, np.int64)]
 
 
-def intersection_over_union(one: np.ndarray, other: np.ndarray) -> float:
-    """Shared area of two boxes over the area of both together."""
-    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
-    shared = float(np.prod(np.maximum(sides, 0)))
-    return shared / float(np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2]) - shared)
+def intersection_over_union(some: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Shared area of each of some boxes (..., 4) and another one (4,) over the area of both together."""
+    sides = np.minimum(some[..., 2:], other[2:]) - np.maximum(some[..., :2], other[:2])
+    shared = np.prod(np.maximum(sides, 0), -1)
+    return shared / (np.prod(some[..., 2:] - some[..., :2], -1) + np.prod(other[2:] - other[:2]) - shared)
 
 
 class Detector:

@@ -37,6 +37,8 @@ class Extracted:
         seconds: From the first frame to the last, getting the frames included, loading the networks not.
         seen: In how many frames each person is.
         left_out: People who are seen shorter than those in the list.
+        at_once: How many of those in the list are seen in one frame, at most.
+        joined: How many times somebody in the list came back after a cut or a long absence.
     """
 
     poses: PoseSequence
@@ -44,6 +46,8 @@ class Extracted:
     seconds: float
     seen: list[int] = field(default_factory=list)
     left_out: int = 0
+    at_once: int = 0
+    joined: int = 0
 
     @property
     def frames_per_second(self) -> float:
@@ -72,7 +76,8 @@ class Extractor:
 
     def detections(self, frame: np.ndarray) -> list[Detection]:
         """Everybody in an RGB frame (H, W, 3), uint8."""
-        boxes = self._detect(frame, self._threshold, self._most)
+        # of two in turn, one alone would be taken for one person who jumps
+        boxes = self._detect(frame, self._threshold, max(self._most, 2))
         return [Detection(box, self._estimate(frame, box), looks(frame, box)) for box in boxes.corners]
 
     def __call__(
@@ -136,7 +141,16 @@ class Extractor:
                 f"choose the model for what is to be seen"
             )
         preview = np.stack([_overlay(pictures[t], poses, t) for t in sorted(pictures)])
-        return Extracted(poses, preview, seconds, [len(track.seen) for track in people], len(tracker.tracks) - len(people))
+        appearances = sum(track.appearances for track in people)
+        return Extracted(
+            poses,
+            preview,
+            seconds,
+            seen=[len(track.seen) for track in people],
+            left_out=len(tracker.tracks) - appearances,
+            at_once=max(sum(t in track.seen for track in people) for t in range(tracker.frames)),
+            joined=appearances - len(people),
+        )
 
 
 def _small(frame: np.ndarray) -> np.ndarray:

@@ -30,20 +30,35 @@ def runtime() -> Any:
         ) from error
 
 
-def _no_cuda(ort: Any, got: str, choose: str) -> ExtractError:
+def _no_cuda(ort: Any, got: str) -> ExtractError:
     pip = f'"{sys.executable}" -m pip'
     return ExtractError(
         f"{got}, but onnxruntime {ort.__version__} offers {', '.join(ort.get_available_providers())}, expected "
         f"{PROVIDERS['cuda']}. Type `{pip} uninstall -y onnxruntime onnxruntime-gpu`, then `{pip} install onnxruntime-gpu`, and "
-        f"restart ComfyUI; or {choose}"
+        f"restart ComfyUI; or set device to cpu"
+    )
+
+
+def _cuda_did_not_load(ort: Any, path: Path, provider: str) -> ExtractError:
+    import torch  # the host has it; not at start-up
+
+    built = f"built for CUDA {ort.cuda_version}" if getattr(ort, "cuda_version", "") else "which does not say for which CUDA"
+    major = (torch.version.cuda or "").partition(".")[0]
+    has, match = ("has no CUDA", "CUDA that is installed") if not major else (f"has CUDA {torch.version.cuda}", f"CUDA {major}")
+    pip = f'"{sys.executable}" -m pip'
+    return ExtractError(
+        f"{path.name} was to run on CUDA and came up on {provider}: the CUDA or cuDNN libraries that onnxruntime {ort.__version__} "
+        f"({built}) needs did not load. ComfyUI's torch {has}, expected an onnxruntime-gpu for the same. Type `{pip} uninstall -y "
+        f"onnxruntime onnxruntime-gpu`, install the onnxruntime-gpu for {match} as https://onnxruntime.ai/docs/install says, and "
+        f"restart ComfyUI; or set device to cpu"
     )
 
 
 def choose_device(wanted: str, host_has_cuda: bool) -> Device:
-    """The device to run on: `auto` is the GPU where the host itself has one, else the CPU.
+    """The device to run on: `auto` is CUDA where the host itself runs on it, else the CPU.
 
     Raises:
-        ExtractError: CUDA is asked for, or `auto` on a host with a GPU, and this onnxruntime cannot use it.
+        ExtractError: CUDA is asked for, or `auto` on a host with CUDA, and this onnxruntime cannot use it.
     """
     ort = runtime()
     if wanted not in ("auto", "cuda", "cpu"):
@@ -51,7 +66,7 @@ def choose_device(wanted: str, host_has_cuda: bool) -> Device:
     if wanted == "cpu" or (wanted == "auto" and not host_has_cuda):
         return "cpu"
     if PROVIDERS["cuda"] not in ort.get_available_providers():
-        raise _no_cuda(ort, "device is cuda" if wanted == "cuda" else "ComfyUI runs on a GPU", "set device to cpu")
+        raise _no_cuda(ort, "device is cuda" if wanted == "cuda" else "ComfyUI runs on an NVIDIA GPU")
     return "cuda"
 
 
@@ -107,7 +122,7 @@ def load(path: Path, device: Device, device_index: int = 0) -> Network:
             f"it and get it again"
         ) from error
     if session.get_providers()[0] != PROVIDERS[device]:
-        raise _no_cuda(ort, f"{path.name} was to run on CUDA and came up on {session.get_providers()[0]}", "set device to cpu")
+        raise _cuda_did_not_load(ort, path, session.get_providers()[0])
     session.disable_fallback()  # to the CPU, in the middle of a clip
     inputs = session.get_inputs()
     shape = list(inputs[0].shape) if inputs else []

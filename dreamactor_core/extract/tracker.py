@@ -2,11 +2,14 @@
 
 A person is followed by where they should be now (constant velocity) and by what they look like (colours of the torso), so that
 two who cross keep their names, and one who is hidden for a while gets the old one back. The pairs of a frame are chosen
-together, at the least cost in all.
+together, at the least cost in all. Who comes back after a cut or a long absence is told by looks, in the end.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -20,6 +23,7 @@ _NEAR, _FARTHER = 1.0, 0.1  # body sizes that somebody may be off where they sho
 _LOOK, _SIZE = 2.0, 0.5  # weights of looks and of size against a distance of one body size
 _STRANGER = 0.5  # difference of looks beyond which somebody who was away for a while is somebody else
 _WHILE = 5  # frames
+_ALIKE = 0.25  # difference of looks up to which somebody who comes in is somebody who left: their place tells nothing
 _COVERED = 0.3  # overlap with another box from which on the colours in it are not only one's own
 _MIN_SEEN = 3
 
@@ -62,12 +66,13 @@ def _size(box: np.ndarray) -> float:
 
 @dataclass(eq=False)
 class Track:
-    """One person: the detections by frame, and what is expected next."""
+    """One person: the detections by frame, what is expected next, and of how many appearances it was joined."""
 
     seen: dict[int, Detection] = field(default_factory=dict)
     velocity: np.ndarray = field(default_factory=lambda: np.zeros(2))
     looks: np.ndarray = field(default_factory=lambda: np.zeros(0))
     last: int = -1
+    appearances: int = 1
 
     def add(self, frame: int, detection: Detection, alone: bool) -> None:
         """Note where the person was seen; `alone` when nobody covers them."""
@@ -91,6 +96,49 @@ class Track:
             return np.inf
         return off + _LOOK * unlike + _SIZE * abs(float(np.log(_size(box) / _size(detection.box))))
 
+    def cost_of_return(self, later: Track) -> float:
+        """How unlikely it is that a later track is this person, who was seen to its end; infinite when they look different."""
+        first, box = later.seen[min(later.seen)].box, self.seen[self.last].box
+        unlike = unlikeness(self.looks, later.looks)
+        off = float(np.linalg.norm(_centre(first) - _centre(box))) / ((_size(box) + _size(first)) / 2)
+        return off + _LOOK * unlike if self.last < min(later.seen) and unlike <= _ALIKE else np.inf
+
+    def joined(self, later: Track) -> Track:
+        """Both as one person."""
+        return Track(self.seen | later.seen, later.velocity, later.looks, later.last, self.appearances + later.appearances)
+
+
+def _matched(costs: np.ndarray) -> list[tuple[int, int]]:
+    """Rows and columns that go together: as many pairs of finite cost as can be, at the least cost in all."""
+    from scipy.optimize import linear_sum_assignment  # the host has it; not at start-up
+
+    possible = np.isfinite(costs)
+    # large against any sum of possible costs
+    rows, columns = linear_sum_assignment(np.where(possible, costs, 1e6))
+    return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if possible[i, j]]
+
+
+def reunited(tracks: Sequence[Track]) -> list[Track]:
+    """The tracks, those of one person joined.
+
+    Where never more than one is seen at a time, it is one person. Else those who come in are the ones who left before and
+    look like them, the most likely first.
+    """
+    in_time = sorted(tracks, key=lambda track: min(track.seen))
+    if sum(len(track.seen) for track in in_time) == len({t for track in in_time for t in track.seen}):
+        return [functools.reduce(Track.joined, in_time)] if in_time else []
+    people: list[Track] = []
+    for _, group in itertools.groupby(in_time, key=lambda track: min(track.seen)):
+        new = list(group)
+        costs = np.array([[person.cost_of_return(one) for one in new] for person in people]).reshape(len(people), len(new))
+        known = {j: i for i, j in _matched(costs)}
+        for j, one in enumerate(new):
+            if j in known:
+                people[known[j]] = people[known[j]].joined(one)
+            else:
+                people.append(one)
+    return people
+
 
 class Tracker:
     """Takes the detections frame by frame.
@@ -106,16 +154,11 @@ class Tracker:
 
     def add(self, detections: list[Detection]) -> None:
         """The next frame."""
-        from scipy.optimize import linear_sum_assignment  # the host has it; not at start-up
-
         now = self.frames
         self.frames += 1
         live = [track for track in self.tracks if now - track.last <= self._patience + 1]
         costs = np.array([[track.cost(now, one) for one in detections] for track in live]).reshape(len(live), len(detections))
-        possible = np.isfinite(costs)
-        # large against any sum of possible costs: as many pairs as can be, then the cheapest
-        rows, columns = linear_sum_assignment(np.where(possible, costs, 1e6))
-        pairs = {int(j): live[i] for i, j in zip(rows, columns, strict=True) if possible[i, j]}
+        pairs = {j: live[i] for i, j in _matched(costs)}
         for j, detection in enumerate(detections):
             others = (other.box for k, other in enumerate(detections) if k != j)
             alone = all(intersection_over_union(detection.box, box) < _COVERED for box in others)
@@ -128,10 +171,11 @@ class Tracker:
         """The `most` people who are seen longest, in the order in which they come in, those of one frame from the left.
 
         In a clip of any length, what is seen in fewer than three frames is not a person but a mistake of the detector.
+        Who left and came back is one person, if anything tells.
         """
         least = _MIN_SEEN if self.frames > 2 * _MIN_SEEN else 1
         lasting = [track for track in self.tracks if len(track.seen) >= least]
-        longest = sorted(lasting, key=lambda track: -len(track.seen))[:most]
+        longest = sorted(reunited(lasting), key=lambda track: -len(track.seen))[:most]
 
         def entry(track: Track) -> tuple[int, float]:
             first = min(track.seen)

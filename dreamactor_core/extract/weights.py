@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from .catalogue import WeightFile
+from .catalogue import Source, WeightFile
 from .errors import ExtractError
 
 Progress = Callable[[int, int], None]
@@ -61,8 +61,8 @@ def sha256_of(path: Path) -> str:
 def missing(files: Sequence[WeightFile], folder: Path) -> ExtractError:
     """The error for files that are nowhere: which, where they belong, where they come from."""
     listed = "".join(
-        f"\n- {file.name} ({file.size / 1e6:.0f} MB, sha256 {file.sha256[:12]}...), from {file.urls[0]}"
-        + (f", where it is {_MEMBER} inside the zip: rename it" if file.archive_sha256 else "")
+        f"\n- {file.name} ({file.size / 1e6:.0f} MB, sha256 {file.sha256[:12]}...), from {file.sources[0].url}"
+        + (f", where it is {_MEMBER} inside the zip: rename it" if file.sources[0].archive_sha256 else "")
         for file in files
     )
     return ExtractError(
@@ -79,25 +79,25 @@ def fetch(file: WeightFile, folder: Path, progress: Progress | None = None) -> P
     """
     folder.mkdir(parents=True, exist_ok=True)
     troubles = []
-    for url in file.urls:
+    for source in file.sources:
         try:
-            return _fetch_from(url, file, folder, progress)
+            return _fetch_from(source, file, folder, progress)
         except (ExtractError, OSError, zipfile.BadZipFile) as error:  # requests' own errors are OSErrors
-            troubles.append(f"{urlsplit(url).hostname}: {_first_line(error)}")
+            troubles.append(f"{urlsplit(source.url).hostname}: {_first_line(error)}")
     raise ExtractError(
         f"{file.name} could not be fetched ({'; '.join(troubles)}). Check the network, or put the file into {folder} yourself; "
-        f"it comes from {file.urls[0]}"
+        f"it comes from {file.sources[0].url}"
     )
 
 
-def _fetch_from(url: str, file: WeightFile, folder: Path, progress: Progress | None) -> Path:
+def _fetch_from(source: Source, file: WeightFile, folder: Path, progress: Progress | None) -> Path:
     # of a download that was given up its thread may hold the file for a while, which some systems do not let go
     with tempfile.TemporaryDirectory(dir=folder, prefix=".download-", ignore_cleanup_errors=True) as made:
         temporary = Path(made)
         arrived = temporary / "arrived"
-        _download(url, arrived, progress)
-        if file.archive_sha256:
-            _check(arrived, file.archive_sha256, f"the archive of {file.name}")
+        _download(source.url, arrived, progress)
+        if source.archive_sha256:
+            _check(arrived, source.archive_sha256, f"the archive of {file.name}")
             arrived = _unpack(arrived, temporary / "unpacked")
         _check(arrived, file.sha256, file.name)
         os.replace(arrived, folder / file.name)

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..poses import BODY, HAND, Person, PoseSequence
+from ..hands import with_own_hands
+from ..order import in_steady_order
+from ..poses import BODY, HAND, PoseSequence
 
 THRESHOLD = 0.3
 """Joints of a lower confidence are guesses."""
@@ -20,6 +22,7 @@ _ARMS = {"right": (2, 3, 4), "left": (5, 6, 7)}
 _LEGS = {"right": (8, 9, 10), "left": (11, 12, 13)}
 SIDES = ("right", "left")
 
+_FEW = 3  # joints; of whom fewer are seen, nothing can be told
 _GAP = 0.5  # seconds of a loss that is bridged
 _SMOOTH = 0.2  # seconds over which positions are averaged
 _LEAST_SEEN = 0.2  # share of the frames in which somebody must be seen to count
@@ -35,43 +38,23 @@ class Track:
     hands: dict[str, np.ndarray]
 
 
-def _centre(person: Person) -> np.ndarray:
-    seen = person.body[person.body[:, 2] > THRESHOLD, :2]
-    return seen.mean(0)
-
-
-def _extent(person: Person) -> float:
-    seen = person.body[person.body[:, 2] > THRESHOLD, :2]
-    return float(np.hypot(*(seen.max(0) - seen.min(0)))) + 1.0
-
-
 def _points(points: np.ndarray) -> np.ndarray:
     return np.where(points[:, 2:] > THRESHOLD, points[:, :2], np.nan)
 
 
 def follow(sequence: PoseSequence) -> list[Track]:
-    """People from left to right as they first appear; nearest neighbours from frame to frame are the same person."""
-    count = len(sequence)
+    """People from left to right as they first appear."""
+    frames = with_own_hands(in_steady_order(sequence)).frames
+    count = len(frames)
     tracks: list[Track] = []
-    last: list[np.ndarray] = []
-    for t, people in enumerate(sequence.frames):
-        seen = [person for person in people if (person.body[:, 2] > THRESHOLD).sum() >= 3]
-        pairs = sorted(
-            (float(np.hypot(*(_centre(person) - centre))), k, i) for k, person in enumerate(seen) for i, centre in enumerate(last)
-        )
-        owner: dict[int, int] = {}
-        for distance, k, i in pairs:
-            if k not in owner and i not in owner.values() and distance < _extent(seen[k]):
-                owner[k] = i
-        for k, person in enumerate(seen):
-            i = owner.get(k, len(tracks))
-            if i == len(tracks):
-                nobody = np.full((count, HAND, 2), np.nan)
-                tracks.append(Track(np.full((count, BODY, 2), np.nan), {side: nobody.copy() for side in SIDES}))
-                last.append(_centre(person))
-            last[i] = _centre(person)
-            tracks[i].body[t] = _points(person.body)
-            tracks[i].hands["right"][t], tracks[i].hands["left"][t] = _points(person.right_hand), _points(person.left_hand)
+    for who in range(max(map(len, frames), default=0)):
+        track = Track(np.full((count, BODY, 2), np.nan), {side: np.full((count, HAND, 2), np.nan) for side in SIDES})
+        for t, people in enumerate(frames):
+            if who < len(people) and (people[who].body[:, 2] > THRESHOLD).sum() >= _FEW:
+                track.body[t] = _points(people[who].body)
+                track.hands["right"][t], track.hands["left"][t] = _points(people[who].right_hand), _points(people[who].left_hand)
+        if np.isfinite(track.body).any():
+            tracks.append(track)
     shares = [float(np.isfinite(track.body).any((1, 2)).mean()) for track in tracks]
     kept = [track for track, share in zip(tracks, shares, strict=True) if share >= min(_LEAST_SEEN, max(shares))]
     return sorted(kept, key=lambda track: float(np.nanmean(track.body[np.isfinite(track.body).any((1, 2))][0, :, 0])))

@@ -11,13 +11,14 @@ import pytest
 
 from dreamactor_core.poses import PoseSequence, from_pose_keypoint
 
-DATA = Path(__file__).resolve().parents[1] / "data"
+DRIVES = Path(__file__).resolve().parents[1] / "data" / "drives"
 sys.path.append(str(Path(__file__).resolve().parents[1] / "networks"))  # for `marker_networks`
 
 
 @pytest.fixture(params=["dancer", "man_upper_body", "toon_dancer"])
 def real_frames(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
-    return json.loads((DATA / f"{request.param}.json").read_text("utf-8"))["frames"]
+    """Every seventh frame of a drive, the empty one among them."""
+    return json.loads((DRIVES / f"{request.param}.json").read_text("utf-8"))["frames"][1::7]
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dreamactor_core.augment import PARENTS, RIDERS, SEGMENTS, SHARE, BodyScale, normalise, scale_bones, scale_person
+from dreamactor_core.augment import PARENTS, RIDERS, SEGMENTS, SHARE, BodyScale, normalise, scale_bones, scale_people, scale_person
 from dreamactor_core.poses import (
     BODY,
     FACE,
@@ -36,14 +36,14 @@ def random_people(seed: int, frames: int = 5, people: int = 1) -> PoseSequence:
     return PoseSequence(made, 400, 400)
 
 
-def bones(body: np.ndarray) -> dict[int, np.ndarray]:
+def bones(body: np.ndarray, least: float = 3) -> dict[int, np.ndarray]:
     """Vector from the parent to each joint whose bone is seen, and is long enough to have a direction."""
     seen = {
         joint: (body[joint, :2] - body[parent, :2]).astype(np.float64)
         for joint, parent in PARENTS.items()
         if body[joint, 2] > 0 and body[parent, 2] > 0
     }
-    return {joint: bone for joint, bone in seen.items() if np.hypot(*bone) > 3}
+    return {joint: bone for joint, bone in seen.items() if np.hypot(*bone) > least}
 
 
 def marionette(seed: int, size: tuple[int, int] = (480, 320)) -> PoseSequence:
@@ -63,7 +63,7 @@ def ratios(one: PoseSequence, other: PoseSequence, who: int = 0) -> dict[int, li
     found: dict[int, list[float]] = {}
     for people, twins in zip(one.frames, other.frames, strict=True):
         if len(people) > who:
-            after = bones(twins[who].body)
+            after = bones(twins[who].body, 0)
             for joint, bone in bones(people[who].body).items():
                 found.setdefault(joint, []).append(float(np.hypot(*after[joint]) / np.hypot(*bone)))
     return found
@@ -114,7 +114,7 @@ def test_angles_and_factors_in_the_drawn_world(seed: int) -> None:
 
 def check_angles(sequence: PoseSequence, seed: int) -> None:
     for person, twin in pairs(sequence, scaled(sequence, seed)):
-        after = bones(twin.body)
+        after = bones(twin.body, 0)
         for joint, before in bones(person.body).items():
             bone = after[joint]
             cross = before[0] * bone[1] - before[1] * bone[0]
@@ -249,12 +249,48 @@ def test_a_chain_with_a_hole_keeps_its_direction_and_has_the_mean_of_its_factors
     np.testing.assert_allclose(after[10, :2], np.array([100, 100]) + np.array([-10, 200]) * 1.5, atol=1e-4)
 
 
-def test_what_hangs_on_nothing_stays() -> None:
+HALF = BodyScale(dict.fromkeys(PARENTS, 0.5), face=0.5, hands=0.5)
+# limbs as their roots: what hangs on a lost shoulder or hip has the mean of the factors in between
+_BY_LIMB = {"torso": 0.7, "upper_legs": 0.7, "lower_legs": 0.7, "head": 1.6}
+UNEVEN = BodyScale({joint: _BY_LIMB.get(SEGMENT_OF[joint], 1.2) for joint in PARENTS}, face=1.6, hands=1.0)
+
+
+@pytest.mark.parametrize("lost", [[1], [1, 2], [1, 5], [1, 2, 5], [1, 2, 5, 0], [1, 2, 5, 0, 8, 11], list(range(BODY))])
+@pytest.mark.parametrize("scale", [HALF, UNEVEN], ids=["half", "uneven"])
+def test_a_neck_that_is_lost_for_some_frames_changes_nothing(lost: list[int], scale: BodyScale) -> None:
+    """What is still seen stays where it would have been, up to what the body moved in between."""
+    people = [frame[0] for frame in marionette(2).frames]
+    whole = scale_people(people, scale)
+    for t in (0, 7, 12, 13):
+        people[t] = Person(**{**people[t].groups(), "body": people[t].body.copy()})
+        people[t].body[lost] = 0
+    for t, (person, after) in enumerate(zip(whole, scale_people(people, scale), strict=True)):
+        seen = after.body[:, 2] > 0
+        assert not seen[lost].any() or t not in (0, 7, 12, 13)
+        np.testing.assert_allclose(after.body[seen, :2], person.body[seen, :2], atol=6.0)
+
+
+@pytest.mark.parametrize("lost", [[1], [1, 2], [1, 5], [1, 2, 5], [1, 2, 3, 5, 6], [1, 2, 5, 0, 14, 15, 16, 17]])
+def test_a_clip_without_a_neck_is_scaled_as_a_whole(lost: list[int]) -> None:
     sequence = random_people(3)
     for people in sequence.frames:
-        people[0].body[[1, 2, 3]] = 0
-    for person, twin in pairs(sequence, scaled(sequence, 1)):
-        np.testing.assert_array_equal(twin.body[[0, 4, 5, 8, 11]], person.body[[0, 4, 5, 8, 11]])
+        people[0].body[lost] = 0
+    for (person,) in sequence.frames:
+        after = scale_person(person, HALF).body
+        seen = person.body[:, 2] > 0
+        old, new = (points[seen, :2] - points[seen, :2].mean(0) for points in (person.body, after))
+        np.testing.assert_allclose(new, old * 0.5, atol=1e-3)
+    check_angles(sequence, 5)
+
+
+def test_a_hand_alone_stays_where_nothing_is_known_of_its_body_and_goes_along_where_something_is() -> None:
+    (person,) = random_people(0, frames=1).frames[0]
+    alone = Person(left_hand=person.left_hand)
+    wrist = person.left_hand[0, :2]
+    np.testing.assert_allclose(scale_person(alone, HALF).left_hand[0, :2], wrist, atol=1e-4)
+    after = scale_people([person, alone, person], HALF)[1]
+    neck = person.body[1, :2]
+    np.testing.assert_allclose(after.left_hand[0, :2], neck + (wrist - neck) * 0.5, atol=1e-3)
 
 
 def test_a_share_of_clips_is_changed() -> None:

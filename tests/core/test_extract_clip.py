@@ -118,6 +118,26 @@ def test_at_most_so_many_people(make: Make) -> None:
     assert [int(middle(p)[0] // 160) for p in result.poses.frames[3]] == [2, 3], "the largest"
 
 
+def test_one_person_who_is_gone_for_long_or_cut_to_is_one_person(make: Make) -> None:
+    """26 unseen frames at 24 a second, then a jump of more than a body."""
+    one = person((40, 60, 240, 260), 17, 0, 7, 1)
+    clip = [[one]] * 10 + [[]] * 26 + [[one]] * 10 + [[moved(one, 330)]] * 10
+    result = run(make("animal", size=(256, 256)), clip)
+    assert (result.seen, result.joined, result.left_out, result.at_once) == ([30], 2, 0, 1)
+    assert [people[0].seen for people in result.poses.frames] == [bool(row) for row in clip]
+
+
+def test_two_in_turn_are_not_one_who_jumps(make: Make) -> None:
+    """With room for one in the list: now the one, now the other is the larger."""
+    far, near = (10, 60, 150, 200), (400, 60, 560, 220)
+    small = [person(box, 17, colour, 5, colour) for colour, box in enumerate((far, near))]
+    large = [person((*box[:2], box[2] + 40, box[3] + 40), 17, colour, 5, colour) for colour, box in enumerate((far, near))]
+    clip = [[large[0], small[1]] if t % 8 < 5 else [small[0], large[1]] for t in range(16)]
+    result = run(make("animal", size=(256, 256), most=1), clip)
+    assert (result.seen, result.left_out) == ([16], 1)
+    assert {middle(people[0])[0] > 320 for people in result.poses.frames} == {False}
+
+
 def test_joints_that_are_not_sure_enough_are_not_seen(make: Make) -> None:
     clip = [[person((100, 60, 400, 260), 17, radius=8)]]
     assert run(make("animal", size=(256, 256), least=0.85), clip).poses.frames[0][0].seen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,6 +110,31 @@ def test_one_box_for_what_two_cover() -> None:
     assert kept.corners[:, 0].tolist() == [1, 20]
     assert intersection_over_union(corners[0], corners[1]) == pytest.approx(9 / 11)
     assert len(keep_best(Boxes(np.zeros((0, 4)), np.zeros(0)), 0.5)) == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_any_crowd_the_surest_boxes_stay(seed: int) -> None:
+    """By its definition: a box stays unless one that stays, and is surer, covers it."""
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(0, 300, (200, 2))
+    boxes = Boxes(np.concatenate([corners, corners + rng.uniform(20, 120, (200, 2))], 1), rng.permutation(200) / 200)
+    stay: list[int] = []
+    for i in np.argsort(-boxes.scores):
+        if boxes.scores[i] > 0.1 and all(intersection_over_union(boxes.corners[i], boxes.corners[k]) <= 0.45 for k in stay):
+            stay.append(int(i))
+    kept = keep_best(boxes, 0.1)
+    np.testing.assert_array_equal(kept.corners, boxes.corners[stay])
+    np.testing.assert_array_equal(kept.scores, boxes.scores[stay])
+
+
+def test_thousands_of_boxes_take_no_time() -> None:
+    """As with a threshold of nothing: 8,400 cells, no two of which cover each other."""
+    y, x = np.mgrid[:84, :100].reshape(2, -1) * 10.0
+    boxes = Boxes(np.stack([x, y, x + 9, y + 9], 1), np.linspace(1, 0.1, 8400))
+    began = time.perf_counter()
+    kept = keep_best(boxes, 0.0)
+    assert time.perf_counter() - began < 1
+    np.testing.assert_array_equal(kept.scores, boxes.scores[:1000])
 
 
 @pytest.mark.parametrize(("joints", "size"), [(133, (384, 288)), (133, (256, 192)), (17, (256, 256))])

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 from marker_networks import Graph, dot_network
 from onnx import TensorProto
 
@@ -37,7 +38,7 @@ def test_the_device_is_the_one_asked_for(offers: list[str]) -> None:
 def test_a_gpu_that_cannot_be_used_is_an_error_and_not_the_cpu(offers: list[str]) -> None:
     with pytest.raises(ExtractError, match=r"device is cuda, but onnxruntime .* expected CUDAExec.* pip install onnxruntime-gpu"):
         choose_device("cuda", host_has_cuda=True)
-    with pytest.raises(ExtractError, match=r"ComfyUI runs on a GPU, but onnxruntime .* or set device to cpu"):
+    with pytest.raises(ExtractError, match=r"ComfyUI runs on an NVIDIA GPU, but onnxruntime .* or set device to cpu"):
         choose_device("auto", host_has_cuda=True)
 
 
@@ -55,7 +56,17 @@ def test_a_session_that_comes_up_on_another_device_is_an_error(
             super().__init__(path, options, providers=[PROVIDERS["cpu"]])
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Fallen)
-    with pytest.raises(ExtractError, match=r"dots\.onnx was to run on CUDA and came up on CPUExecutionProvider.*set device to cpu"):
+    monkeypatch.setattr(onnxruntime, "cuda_version", "12.8")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    with pytest.raises(ExtractError, match=r"dots\.onnx was to run on CUDA and came up on CPUExecutionProvider") as caught:
+        load(path, "cuda", 1)
+    said = str(caught.value)
+    for part in ("did not load", "(built for CUDA 12.8)", "torch has CUDA 13.0", "gpu for CUDA 13 ", "set device to cpu"):
+        assert part in said
+    assert "offers" not in said, "CUDA is offered: that is not what is wrong"
+    monkeypatch.setattr(onnxruntime, "cuda_version", "")
+    monkeypatch.setattr(torch.version, "cuda", None)
+    with pytest.raises(ExtractError, match=r"which does not say for which CUDA.*torch has no CUDA"):
         load(path, "cuda", 1)
     ((name, options),) = asked[0]
     assert (name, options["device_id"]) == (PROVIDERS["cuda"], 1)

@@ -97,17 +97,40 @@ def test_a_short_loss(gap: int) -> None:
     assert blue == [BLUE] * 80
 
 
-def test_a_loss_beyond_patience_is_a_new_person() -> None:
-    frames = [[seen(100, RED)] if not 20 <= t < 40 else [] for t in range(60)]
-    assert len(names(follow(frames, patience=30))) == 1
-    assert len(names(follow(frames, patience=19))) == 2
+def test_the_only_one_is_one_person_whatever_happens() -> None:
+    """Unseen for long, in another place after a cut, dressed otherwise: there is nobody else whose motion it could be."""
+    assert len(names(follow([[seen(100, RED)] if not 20 <= t < 40 else [] for t in range(60)], patience=19))) == 1
+    (row,) = names(follow([[seen(100 if t < 20 else 260, RED)] for t in range(40)]))
+    assert row == [RED] * 40
+    (row,) = names(follow([[seen(100, RED)] if t < 20 else [] if t < 30 else [seen(100, BLUE)] for t in range(60)]))
+    assert row == [RED] * 20 + [None] * 10 + [BLUE] * 30
+    blink = [[seen(100 if t < 20 else 260, RED), *([seen(500, GREEN)] if t in (4, 5) else [])] for t in range(40)]
+    assert names(follow(blink)) == [[RED] * 40], "a mistake of the detector is nobody else"
 
 
-def test_somebody_else_at_the_same_place_is_a_new_person() -> None:
-    frames = [[seen(100, RED)] if t < 20 else [] if t < 30 else [seen(100, BLUE)] for t in range(60)]
-    first, second = names(follow(frames))
-    assert is_one(first, RED)
-    assert is_one(second, BLUE)
+@pytest.mark.parametrize("gap", [0, 40])
+def test_who_comes_back_among_others_is_told_by_looks(gap: int) -> None:
+    """After a cut, or an absence beyond patience; whoever looks like nobody is new."""
+    first = [[seen(100, RED), seen(300, BLUE), seen(500, RED)] for _ in range(20)]
+    then = [[seen(620, RED), seen(200, BLUE), seen(400, RED), seen(800, GREEN)] for _ in range(20)]
+    tracker = follow([*first, *[[]] * gap, *then])
+    rows = names(tracker)
+    assert [sum(name is not None for name in row) for row in rows] == [40, 40, 40, 20]
+    assert [is_one(row, colour) for row, colour in zip(rows, (RED, BLUE, RED, GREEN), strict=True)] == [True] * 4
+    left, _, right, _ = tracker.people(10)
+    last = tracker.frames - 1
+    assert left.seen[last].box[0] < right.seen[last].box[0], "of those who look the same, the nearest"
+    assert [track.appearances for track in tracker.people(10)] == [2, 2, 2, 1]
+
+
+def test_who_looks_different_afterwards_is_a_new_person() -> None:
+    frames = [[seen(500, GREEN)] for _ in range(60)]
+    for t in range(60):
+        frames[t] += [seen(100, RED)] if t < 20 else [] if t < 30 else [seen(100, BLUE)]
+    red, green, blue = names(follow(frames))
+    assert is_one(red, RED)
+    assert is_one(blue, BLUE)
+    assert green == [GREEN] * 60
 
 
 def test_who_comes_in_later_comes_later_in_the_list_and_who_leaves_stays() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from dreamactor_core.extract import weights
-from dreamactor_core.extract.catalogue import MODELS, WeightFile
+from dreamactor_core.extract.catalogue import MODELS, Source, WeightFile
 from dreamactor_core.extract.errors import ExtractError
 
 CONTENT = bytes(range(256)) * 20_000
@@ -87,8 +87,9 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 
 def wanted(site: Site, *paths: str, content: bytes = CONTENT, zipped: bytes = b"") -> WeightFile:
-    digest = sha256(zipped) if zipped else ""
-    return WeightFile("net.onnx", sha256(content), len(content), tuple(site.url + path for path in paths), digest, ("alias.onnx",))
+    """A file from some paths of the site, of which those that end in .zip hold it."""
+    sources = tuple(Source(site.url + path, sha256(zipped) if path.endswith(".zip") else "") for path in paths)
+    return WeightFile("net.onnx", sha256(content), len(content), sources, ("alias.onnx",))
 
 
 def entries(folder: Path) -> list[str]:
@@ -99,9 +100,11 @@ def test_the_catalogue_is_sound() -> None:
     files = [file for model in MODELS.values() for file in (model.detector, model.network)]
     for file in files:
         assert re.fullmatch("[0-9a-f]{64}", file.sha256)
-        assert file.archive_sha256 == "" or re.fullmatch("[0-9a-f]{64}", file.archive_sha256)
-        assert all(url.startswith("https://") for url in file.urls)
-        assert all(url.endswith(".zip") for url in file.urls) == bool(file.archive_sha256)
+        assert file.sources
+        for source in file.sources:
+            assert source.archive_sha256 == "" or re.fullmatch("[0-9a-f]{64}", source.archive_sha256)
+            assert source.url.startswith("https://")
+            assert source.url.endswith(".zip") == bool(source.archive_sha256)
         assert file.name.endswith(".onnx")
     assert len({file.sha256 for file in files}) == len({file.name for file in files}) == len(set(files))
 
@@ -151,6 +154,10 @@ def test_an_archive_is_checked_unpacked_and_checked_again(site: Site, tmp_path: 
     zipped = archive({ZIPPED: CONTENT, "deep/inside/pipeline.json": b"{}"})
     site.files["/net.zip"] = zipped
     assert weights.fetch(wanted(site, "/net.zip", zipped=zipped), tmp_path).read_bytes() == CONTENT
+    for paths in (("/gone", "/net.zip"), ("/gone.zip", "/net")):
+        site.files["/net"] = CONTENT
+        (tmp_path / "net.onnx").unlink()
+        assert weights.fetch(wanted(site, *paths, zipped=zipped), tmp_path).read_bytes() == CONTENT
     assert entries(tmp_path) == ["net.onnx"]
 
 
@@ -204,12 +211,12 @@ def test_nothing_but_https(site: Site, tmp_path: Path, target: str) -> None:
     with pytest.raises(ExtractError, match="expected https"):
         weights.fetch(wanted(site, "/net"), tmp_path)
     with pytest.raises(ExtractError, match="expected https"):
-        weights.fetch(WeightFile("net.onnx", "0" * 64, 1, (target,)), tmp_path)
+        weights.fetch(WeightFile("net.onnx", "0" * 64, 1, (Source(target),)), tmp_path)
 
 
 def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "_require_https", lambda url: None)
-    file = WeightFile("net.onnx", "0" * 64, 1, ("http://127.0.0.1:9/net",))
+    file = WeightFile("net.onnx", "0" * 64, 1, (Source("http://127.0.0.1:9/net"),))
     with pytest.raises(ExtractError, match=r"net\.onnx could not be fetched \(127\.0\.0\.1: .*Check the network, or put the file"):
         weights.fetch(file, tmp_path)
     assert entries(tmp_path) == []

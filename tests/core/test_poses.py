@@ -265,14 +265,30 @@ def test_other_skeletons_are_named_in_the_error() -> None:
         from_pose_keypoint([frame({"pose_keypoints_2d": [1.0] * 75})])
 
 
-def test_absent_face_and_hands_are_written_as_null() -> None:
+def test_absent_face_and_hands_are_written_as_zeros() -> None:
     sequence = PoseSequence([[Person(body=np.ones((BODY, 3), np.float32) * 9)]], 100, 100)
     (written,) = to_pose_keypoint(sequence)[0]["people"]
-    assert [written[KEYS[name]] for name in ("face", "left_hand", "right_hand")] == [None] * 3
     assert written[KEYS["body"]] == [9.0] * 54
-    (written,) = to_pose_keypoint(sequence, with_null=False)[0]["people"]
     for name in ("face", "left_hand", "right_hand"):
         assert written[KEYS[name]] == [0.0] * 3 * COUNTS[name]
+
+
+@pytest.mark.parametrize("size", [(960, 1664), (480, 832), (96, 64), (832, 480), (333, 777)])
+def test_cropping_covers_the_canvas_evenly(size: tuple[int, int]) -> None:
+    sequence = random_sequence(3)
+    cropped = sequence.cropped(*size)
+    assert (cropped.height, cropped.width) == size
+    scale = max(size[0] / 480, size[1] / 832)
+    middle = np.array([832, 480]) / 2, np.array(size[::-1]) / 2
+    for people, moved in zip(sequence.frames, cropped.frames, strict=True):
+        for person, twin in zip(people, moved, strict=True):
+            for name, points in person.groups().items():
+                seen = points[:, 2] > 0
+                expected = (points[seen, :2] - middle[0]) * scale + middle[1]
+                shown = ((expected >= 0) & (expected <= size[::-1])).all(1)
+                # whole pixels of the source are cut off on both sides
+                np.testing.assert_allclose(getattr(twin, name)[seen, :2][shown], expected[shown], atol=0.51 * scale)
+                assert not getattr(twin, name)[~seen].any()
 
 
 @pytest.mark.parametrize("size", [(960, 1664), (480, 832), (96, 64), (832, 480), (333, 777)])

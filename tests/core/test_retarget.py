@@ -215,6 +215,20 @@ def test_ankles_that_flicker_do_not_make_the_body_jump() -> None:
     assert np.abs(flickering[:, rest] - whole[:, rest]).max() < 0.01 * height_of(reference)
 
 
+@pytest.mark.parametrize("lost", [[1], [1, 2], [1, 5], [1, 2, 5]])
+def test_a_frame_without_a_neck_has_the_size_of_its_neighbours(lost: list[int]) -> None:
+    """Estimators lose the neck with one unsure shoulder; what is left must not go back to the driver's size."""
+    driver = drive("dancer")
+    small = [p.mapped((0.5, 0.5), (0, 0)) for p in driver.frames[0]]
+    reference = PoseSequence([small], driver.height, driver.width)
+    whole = joints(retarget(driver, reference))[20]
+    driver.frames[20][0].body[lost] = 0
+    after = joints(retarget(driver, reference))[20]
+    seen = after[:, 2] > 0
+    assert seen[:BODY].sum() == (whole[:BODY, 2] > 0).sum() - len(lost)
+    np.testing.assert_allclose(after[seen, :2], whole[seen, :2], atol=2.0)
+
+
 def crowd(*people: PoseSequence) -> PoseSequence:
     frames = [[q for one in people for q in one.frames[t]] for t in range(len(people[0]))]
     return PoseSequence(frames, people[0].height, people[0].width)

@@ -154,6 +154,17 @@ def test_skeletons_are_drawn_at_the_results_moments(tmp_path: Path) -> None:
     assert middles[1:] == pytest.approx([25, 50, 75, 95, 95], abs=2)  # past the end the last frame stays
 
 
+def test_skeletons_fill_the_cell_as_the_workflow_has_it(tmp_path: Path) -> None:
+    (tmp_path / "stand.json").write_text(json.dumps({"frames": [person(50)], "frame_ms": 50}))
+    heights = {}
+    for fit in ("canvas", "crop"):
+        (drawn,) = draw_poses(tmp_path / "stand.json", [0.0], 100, 200, {"fit": fit})
+        rows, columns = np.nonzero(drawn.any(-1))
+        heights[fit] = np.ptp(rows)
+        assert columns.mean() == pytest.approx(100, abs=3), "in the middle"
+    assert heights["crop"] > 1.5 * heights["canvas"]
+
+
 def test_the_command_refuses_without_starting_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert demo.main(["--drive", str(tmp_path / "no.mp4"), "--out", str(out)]) == 1

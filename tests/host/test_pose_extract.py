@@ -226,6 +226,18 @@ def test_images_are_taken_as_they_are(pack: ModuleType, alone: Path) -> None:
     assert extract(pack, as_images(*frames), fps=12.0)[1] == 12.0
 
 
+def test_the_report_says_who_came_back(pack: ModuleType, alone: Path) -> None:
+    write_networks(alone)
+    rectangle_detector(alone / "yolox_l.onnx", 320, kinds=[DOG] * 6)
+    here, there = stander(), person((20, 30, 120, 180), 17, 1, 6, 2)
+    report = extract(pack, as_images(*[draw(HEIGHT, WIDTH, [one]) for one in [here] * 4 + [there] * 4]))[3]
+    assert "people: 1, seen in 8 frames; 1 appearance(s) after a cut" in report
+    pair = [[walker(0), stander()]] * 4
+    for clip, said in ((pair, False), ([*pair, *[[]] * 8, *[[stander(2)]] * 4], True)):
+        report = extract(pack, as_images(*[draw(HEIGHT, WIDTH, people) for people in clip]), fps=4.0)[3]
+        assert ("never more than 2 at a time: somebody may have come back" in report) == said
+
+
 @pytest.mark.parametrize(
     ("images", "says"),
     [
@@ -249,6 +261,41 @@ def test_nan_in_a_later_frame(pack: ModuleType, alone: Path) -> None:
     images[2, 5, 5, 1] = torch.nan
     with pytest.raises(ValueError, match="holds NaN"):
         extract(pack, images)
+
+
+def test_networks_are_loaded_once_and_again_when_their_file_changed(
+    pack: ModuleType, alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = import_module(f"{pack.__name__}.dreamactor_core.extract.session")
+    write_networks(alone)
+    loaded: list[str] = []
+    load = module.load
+    monkeypatch.setattr(module, "load", lambda path, *device: loaded.append(path.name) or load(path, *device))
+    images = as_images(draw(HEIGHT, WIDTH, [stander()]))
+    for _ in range(3):
+        extract(pack, images)
+    assert loaded == ["yolox_l.onnx", "rtmpose-m_ap10k_256.onnx"]
+    dot_network(alone / "rtmpose-m_ap10k_256.onnx", 17, (128, 128))
+    extract(pack, images)
+    assert loaded[2:] == ["rtmpose-m_ap10k_256.onnx"]
+
+
+@pytest.mark.parametrize("nvidia", [True, False])
+def test_auto_takes_cuda_where_the_host_runs_on_it_and_not_on_an_amd_gpu(
+    pack: ModuleType, alone: Path, monkeypatch: pytest.MonkeyPatch, nvidia: bool
+) -> None:
+    """ROCm's torch calls its devices cuda as well."""
+    import comfy.model_management
+
+    write_networks(alone)
+    monkeypatch.setattr(comfy.model_management, "get_torch_device", lambda: torch.device("cuda", 0))
+    monkeypatch.setattr(comfy.model_management, "is_nvidia", lambda: nvidia)
+    images = as_images(draw(HEIGHT, WIDTH, [stander()]))
+    if nvidia:
+        with pytest.raises(RuntimeError, match="ComfyUI runs on an NVIDIA GPU, but onnxruntime"):
+            extract(pack, images, device="auto")
+    else:
+        assert "device: cpu" in extract(pack, images, device="auto")[3]
 
 
 @pytest.mark.parametrize("kind", ["cut", "page", "other"])

@@ -116,9 +116,9 @@ def test_what_is_read_is_what_was_written(pack: ModuleType, name: str) -> None:
         assert len(frame["people"]) == len(copy["people"])
         for person, twin in zip(frame["people"], copy["people"], strict=True):
             for key, values in twin.items():
-                given = np.zeros(len(values or [])) if person[key] is None else np.float32(person[key])
+                given = np.zeros(len(values)) if person[key] is None else np.float32(person[key])
                 given = given.reshape(-1, 3) * (given.reshape(-1, 3)[:, 2:] > 0)
-                np.testing.assert_array_equal(np.float32(values or []).reshape(-1, 3), given if values else given[:0])
+                np.testing.assert_array_equal(np.float32(values).reshape(-1, 3), given)
 
 
 def test_the_host_draws_what_we_extract(pack: ModuleType) -> None:
@@ -126,8 +126,39 @@ def test_the_host_draws_what_we_extract(pack: ModuleType) -> None:
     poses = pack.dreamactor_core.poses
     sequence = poses.from_pose_keypoint(of_dwpose(4))
     sequence.frames[1] = [poses.Person(), poses.Person()]
-    ours = poses.to_pose_keypoint(sequence, with_null=False)
+    ours = poses.to_pose_keypoint(sequence)
     theirs = drawn_by_the_host(ours)
     assert not theirs[1].any()
     mine = pack.nodes.pose.PoseDraw.execute(ours, **DRAWING, style="sdpose").result[0]
     assert overlap(mine, theirs) > 0.97
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_the_host_draws_what_our_nodes_change(pack: ModuleType, name: str) -> None:
+    """Also of people without face and hands, which DWPose writes as null."""
+    frames = WRITERS[name](4)
+    for frame in frames:
+        for person in frame["people"][:1]:
+            person |= dict.fromkeys(("face_keypoints_2d", "hand_left_keypoints_2d", "hand_right_keypoints_2d"))
+    edit = pack.nodes.pose_edit
+    for changed in (
+        edit.PoseSmooth.execute(frames, 3).result[0],
+        edit.PoseRetarget.execute(frames, frames[:1], 2).result[0],
+        edit.PoseAugment.execute(frames, 1, 1.0, 0.8, 1.2, True, 0.07).result[0],
+    ):
+        assert lit(drawn_by_the_host(changed)).any((1, 2)).sum() >= 3
+        assert len(nodes_sdpose.SDPoseFaceBBoxes.execute(changed, 1.5, True).result[0]) == len(changed)
+
+
+def test_sdpose_s_hands_stay_at_their_wrists_on_another_body(pack: ModuleType) -> None:
+    """It names them the other way round; on a body of half the size each would hang on the wrong wrist."""
+    frames = of_sdpose(4)
+    poses = pack.dreamactor_core.poses
+    (small,) = poses.from_pose_keypoint(frames[:1])[:1].frames
+    reference = poses.PoseSequence([[person.mapped((0.5, 0.5), (0, 0)) for person in small]], HEIGHT, WIDTH)
+    after = pack.nodes.pose_edit.PoseRetarget.execute(frames, poses.to_pose_keypoint(reference), 0).result[0]
+    for people in poses.from_pose_keypoint(after).frames:
+        for person in people:
+            for hand, wrist in ((person.left_hand, 7), (person.right_hand, 4)):
+                away = np.linalg.norm(hand[:, :2] - person.body[wrist, :2], axis=1)
+                assert away.max() < 0.5 * 8 * 2**0.5 + 1

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-DATA = Path(__file__).resolve().parents[1] / "data"
+DRIVES = Path(__file__).resolve().parents[1] / "data" / "drives"
 DOCS = Path(__file__).resolve().parents[2] / "web" / "docs"
 NODES = ("PoseAugment", "PoseRetarget", "PoseSmooth")
 
 
 def frames_of(name: str) -> list[dict[str, Any]]:
-    return json.loads((DATA / f"{name}.json").read_text("utf-8"))["frames"]
+    """The first frames of a drive."""
+    return json.loads((DRIVES / f"{name}.json").read_text("utf-8"))["frames"][:12]
 
 
 def node(pack: ModuleType, name: str) -> Any:
@@ -59,8 +60,36 @@ def test_saved_workflows_keep_their_values(pack: ModuleType) -> None:
     before = ["pose_keypoint", "width", "height", "fit", "face", "hands", "threshold"]
     assert [one.id for one in schema.inputs] == [*before, "style"]
     skeleton = importlib.import_module(f"{pack.__name__}.dreamactor_core.skeleton")
+    assert schema.inputs[3].options == ["canvas", "people", "crop"]
     assert schema.inputs[-1].options == list(skeleton.STYLES)
     assert schema.inputs[-1].default == "dwpose"
+
+
+@pytest.mark.parametrize("size", [(64, 96), (96, 64), (80, 80), (160, 320)])
+def test_a_cropped_skeleton_lies_on_a_cropped_picture(pack: ModuleType, size: tuple[int, int]) -> None:
+    """To a pixel: a joint is where the host's centre crop has the dot that marks it in the picture."""
+    import comfy.utils
+
+    height, width = size
+    picture = torch.zeros(1, 3, 211, 150)
+    spots = [(60, 90), (75, 105), (101, 130), (52, 128)]
+    body = np.zeros((18, 3), np.float32)
+    for k, (x, y) in enumerate(spots):
+        picture[:, k % 3, y - 4 : y + 5, x - 4 : x + 5] = 1
+        body[k] = x, y, 1
+    sequence = pack.dreamactor_core.poses.from_body_joints(body[None], 211, 150)
+    cropped = comfy.utils.common_upscale(picture, width, height, "bilinear", "center")[0].numpy()
+    (person,) = sequence.cropped(height, width).frames[0]
+    for k, (x, y, _) in enumerate(person.body[: len(spots)]):
+        near = cropped[k % 3].copy()
+        rows, columns = np.mgrid[:height, :width]
+        near[(abs(rows - y) > 12 * height / 150) | (abs(columns - x) > 12 * width / 150)] = 0
+        at = (near * columns).sum() / near.sum(), (near * rows).sum() / near.sum()
+        assert np.hypot(at[0] - x, at[1] - y) < 1.5
+    frames = pack.dreamactor_core.poses.to_pose_keypoint(sequence)
+    drawn = node(pack, "PoseDraw").execute(frames, width, height, "crop", False, False, 0.3).result[0]
+    red = (drawn[0] == torch.tensor([1.0, 0, 0])).all(-1).nonzero().float().mean(0)
+    assert abs(red[1] - person.body[0, 0]) < 1.5 and abs(red[0] - person.body[0, 1]) < 1.5
 
 
 def test_draw_gives_an_image_a_frame_in_each_style(pack: ModuleType) -> None:

@@ -17,7 +17,7 @@ from dreamactor_core.text.prompts import LANGUAGES
 from training.marionette.motions import MOTIONS, PARAMETERS, Motion, sample_motion
 from training.marionette.world import FPS, HEIGHT, WIDTH, Scene, rng_for, sample_scene
 
-DATA = Path(__file__).resolve().parents[1] / "data"
+DRIVES = Path(__file__).resolve().parents[1] / "data" / "drives"
 SIDE, T, RATE = 512, 41, 10.0
 MIRROR = [0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16]
 """Index of each body joint's counterpart on the other side."""
@@ -177,21 +177,24 @@ def test_elbows() -> None:
 def test_the_back_of_the_hand(side: str, thumb: int) -> None:
     """Fingers up, seen from the back: the thumb of a right hand is on the left of the picture."""
     sequence = stick()
+    x, y = sequence.frames[0][0].body[4 if side == "right" else 7, :2]
     hand = np.ones((21, 3), np.float32)
     for finger in range(5):
         for k in range(4):
-            hand[4 * finger + k + 1, :2] = 100 + thumb * (20 - 10 * finger), 100 - 10 - 6 * k
-    hand[0, :2] = 100, 110
+            hand[4 * finger + k + 1, :2] = x + thumb * (20 - 10 * finger), y - 20 - 6 * k
+    hand[0, :2] = x, y
     for people in sequence.frames:
         people[0] = replace(people[0], **{f"{side}_hand": hand})
     assert f"the back of the {side} hand facing the viewer" in told(sequence)
+    misnamed = [[replace(p, left_hand=p.right_hand, right_hand=p.left_hand) for p in people] for people in sequence.frames]
+    assert told(PoseSequence(misnamed, SIDE, SIDE)) == told(sequence), "the host's SDPose names hands the other way round"
     flat = hand.copy()
-    flat[:, 0] = 200 - hand[:, 0]
+    flat[:, 0] = 2 * x - hand[:, 0]
     for people in sequence.frames:
         people[0] = replace(people[0], **{f"{side}_hand": flat})
     assert f"the palm of the {side} hand facing the viewer" in told(sequence)
     edge = hand.copy()
-    edge[:, 0] = 100
+    edge[:, 0] = x
     for people in sequence.frames:
         people[0] = replace(people[0], **{f"{side}_hand": edge})
     assert "facing the viewer" not in told(sequence)
@@ -252,6 +255,21 @@ def test_several_people_are_told_from_left_to_right() -> None:
     )
 
 
+@pytest.mark.parametrize("flipped", [False, True], ids=["listed in order", "listed in any order"])
+def test_two_who_cross_keep_their_own_motion(flipped: bool) -> None:
+    """Each raises an arm at last, on the side of the picture on which they end."""
+    arm = ramp(0, 0, 0, 0, 90)
+    one, other = stick(140, right_arm=arm, shift=ramp(0, 230)), stick(370, left_arm=arm, shift=ramp(0, -230))
+    rng = np.random.default_rng(1)
+    frames = [
+        [*b, *a] if flipped and rng.random() < 0.5 else [*a, *b] for a, b in zip(one.frames, other.frames, strict=True)
+    ]
+    last = told(PoseSequence(frames, SIDE, SIDE)).split("Finally, ")[1]
+    first, second = last.split("; the second character from the left: ")
+    assert "the right arm rises" in first and "towards the right edge" in first
+    assert "the left arm rises" in second and "towards the left edge" in second
+
+
 def test_only_the_first_five_seconds_count() -> None:
     once = stick(right_arm=ramp(0, 90))
     longer = PoseSequence([*once.frames, *stick(left_arm=np.full(T, 170.0)).frames], SIDE, SIDE)
@@ -306,7 +324,7 @@ def test_whatever_is_seen_gives_a_text_or_the_documented_error(seed: int) -> Non
 
 @pytest.fixture(params=["dancer", "man_upper_body", "toon_dancer"])
 def real(request: pytest.FixtureRequest) -> tuple[PoseSequence, float]:
-    data = json.loads((DATA / f"{request.param}.json").read_text("utf-8"))
+    data = json.loads((DRIVES / f"{request.param}.json").read_text("utf-8"))
     return from_pose_keypoint(data["frames"]), 1000 / data["frame_ms"]
 
 

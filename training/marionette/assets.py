@@ -24,11 +24,12 @@ SCALE = 4
 
 
 def write_poses(path: Path, poses: PoseSequence, frame_ms: float) -> None:
-    """Body joints as POSE_KEYPOINT, to a hundredth of a pixel. Face and hands are left out."""
-    frames = to_pose_keypoint(poses.without("face", "left_hand", "right_hand"))
+    """Body joints as POSE_KEYPOINT, to a hundredth of a pixel. Face and hands are null, which is short."""
+    frames = to_pose_keypoint(poses)
     for frame in frames:
         for person in frame["people"]:
-            person["pose_keypoints_2d"] = [round(value, 2) for value in person["pose_keypoints_2d"]]
+            rounded = [round(value, 2) for value in person["pose_keypoints_2d"]]
+            person.update(dict.fromkeys(person), pose_keypoints_2d=rounded)
     path.write_text(json.dumps({"frames": frames, "frame_ms": frame_ms}) + "\n")
 
 
