@@ -147,7 +147,7 @@ def test_its_note_names_every_file_and_what_24_gb_need(name: str) -> None:
     offered = [model for node in load(name)["nodes"] for model in node["properties"].get("models", [])]
     public = {(folder, file) for loader, folder, file in files if not loader.startswith("DreamActor")}
     assert {(model["directory"], model["name"]) for model in offered} == public
-    assert all(f"[{file.name}]({file.urls[0]})" in note for file in extracting(name))
+    assert all(f"[{file.name}]({file.sources[0].url})" in note for file in extracting(name))
     for model in offered:
         assert f"[{model['name']}]({model['url']})" in note and model["url"].endswith(f"/{model['name']}")
 
