@@ -109,10 +109,10 @@ class PoseDraw(io.ComfyNode):
             display_name="DreamActor Pose Draw",
             category=f"{CATEGORY}/pose",
             description="Draws poses as an OpenPose-style skeleton video on black: 18 body joints, hands and face, any number of "
-            "people. Takes the POSE_KEYPOINT of DWPose, SDPose or Load Poses.",
+            "people. Takes the POSE_KEYPOINT of Pose Extract, DWPose, SDPose or Load Poses.",
             search_aliases=["draw pose", "openpose", "dwpose", "skeleton", "render pose keypoint"],
             inputs=[
-                PoseKeypoint.Input("pose_keypoint", tooltip="Poses of DWPose, SDPose, Load Poses or the pose nodes of this pack."),
+                PoseKeypoint.Input("pose_keypoint", tooltip="Poses of DWPose, SDPose, or the pose nodes of this pack."),
                 io.Int.Input("width", default=832, min=16, max=8192, step=16, tooltip="Width of one half of the composite."),
                 io.Int.Input("height", default=480, min=16, max=8192, step=16, tooltip="Height of one half of the composite."),
                 io.Combo.Input(

@@ -51,8 +51,13 @@ def _on_cuda() -> bool:
 
 
 @functools.lru_cache(maxsize=2)  # a detector and a pose network
-def _loaded(path: Path, changed: int, device: session.Device, index: int) -> session.Network:
-    return session.load(path, device, index)
+def _on_cpu(path: Path, changed: int) -> session.Network:
+    return session.load(path, "cpu", 0)
+
+
+def _loaded(path: Path, device: session.Device, index: int) -> session.Network:
+    """Networks on the CPU stay for the next run. On a GPU they would hold memory that the host cannot free for sampling."""
+    return _on_cpu(path, path.stat().st_mtime_ns) if device == "cpu" else session.load(path, device, index)
 
 
 def _identity(file: WeightFile, path: Path) -> str:
@@ -156,7 +161,7 @@ class PoseExtract(io.ComfyNode):
             host_device = comfy.model_management.get_torch_device()
             index = host_device.index or 0
             comfy.model_management.free_memory(_WORKING_MEMORY, host_device)
-        detector, network = (_loaded(path, path.stat().st_mtime_ns, used, index) for path in files.values())
+        detector, network = (_loaded(path, used, index) for path in files.values())
         extractor = Extractor(chosen, detector, network, detection_threshold, min_confidence, max_people)
         result = extractor(stream.frames, stream.count, stream.rate, host_progress(stream.count))
 
