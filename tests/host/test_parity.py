@@ -218,7 +218,7 @@ def test_our_lora_loader_is_the_stock_one(pack: ModuleType, small: SimpleNamespa
     layers = {f"{layer}.weight" for layer in small_feed_forward()}
     assert set(ours.patches) == set(stock.patches) == {f"diffusion_model.{layer}" for layer in layers}
     changed = {key for key in plain if not torch.equal(plain[key], by_us[key])}
-    assert changed == layers or (file == SHIPPED_LORA and changed <= layers)
+    assert changed == layers
 
 
 def test_our_backbone_loader_is_the_stock_loaders(small: SimpleNamespace) -> None:

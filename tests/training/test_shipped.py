@@ -1,0 +1,36 @@
+"""The weights in the repository belong together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from dreamactor_core.contract import Contract
+from training.lora_file import sha256
+from training.marionette.backbone import LORA_FOLDER, MODEL_FILE
+
+WEIGHTS = MODEL_FILE.parents[1]
+
+
+@pytest.mark.parametrize("variant", ["pose", "rgb"])
+def test_the_loras_were_trained_on_the_backbone_beside_them(variant: str) -> None:
+    with safe_open(LORA_FOLDER / f"marionette_{variant}.safetensors", "pt") as file:
+        contract = Contract.from_metadata(file.metadata())
+        ups = [file.get_tensor(key) for key in file.keys() if key.endswith("lora_B.weight")]  # noqa: SIM118
+    assert contract.variant == variant
+    assert contract.backbone_sha256 == sha256(MODEL_FILE)
+    # B starts at zero: a layer that still is has not been trained
+    assert ups and all(up.abs().max() > 1e-4 for up in ups)
+
+
+def test_the_rgb_lora_names_the_pose_lora_that_it_started_from() -> None:
+    with safe_open(LORA_FOLDER / "marionette_rgb.safetensors", "pt") as file:
+        contract = Contract.from_metadata(file.metadata())
+    assert contract.parent_sha256 == sha256(LORA_FOLDER / "marionette_pose.safetensors")
+    assert contract.pairs == "ground_truth"
+
+
+def test_all_weights_together_are_small_enough_for_a_repository() -> None:
+    assert sum(path.stat().st_size for path in Path(WEIGHTS).rglob("*.safetensors")) <= 48e6
