@@ -36,8 +36,8 @@ def test_steps_are_timed_by_their_number_not_by_the_messages() -> None:
     clock = speed.StepClock("5")
     clock.seen = [(1, 10.0), (4, 10.9), (5, 11.2)]  # two messages were left out
     assert clock.seconds() == pytest.approx(0.3)
-    clock(Progress("4", 1, 5))
-    clock(Progress("5", 0, 5))
+    clock(Progress("4", "Sampler", 1, 5))
+    clock(Progress("5", "Sampler", 0, 5))
     assert len(clock.seen) == 3, "another node, and a step that only begins"
 
 

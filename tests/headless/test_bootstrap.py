@@ -270,12 +270,13 @@ def test_paths_are_meant_where_they_are_typed(monkeypatch: pytest.MonkeyPatch, t
 def test_a_stopped_run_ends_its_child_cleanly(tmp_path: Path, number: int) -> None:
     child = (
         "import signal, sys, time, pathlib\n"
-        "signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
+        "for each in (signal.SIGTERM, signal.SIGINT):\n    signal.signal(each, signal.default_int_handler)\n"
         "try:\n    print('up', flush=True); time.sleep(60)\n"
         f"finally:\n    pathlib.Path({str(tmp_path / 'cleaned')!r}).touch()\n"
     )
-    parent = (
-        f"import sys; from bootstrap.verbs import run_child; sys.exit(run_child([sys.executable, '-c', {child!r}]))"
+    parent = (  # tests that run in the background of a shell inherit that Ctrl-C is ignored
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        f"from bootstrap.verbs import run_child; sys.exit(run_child([sys.executable, '-c', {child!r}]))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", parent],

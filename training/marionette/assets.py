@@ -1,6 +1,6 @@
 """Make the pictures and clips of the demo: characters and motions of the test split, four times the training size.
 
-    python -m training.marionette.assets --poses POSES.json --first 24
+    python -m training.marionette.assets --poses tests/data/drives/toon_dancer.json --first 25
 
 `--poses` is a file of a real person's keypoints; from `--first` on, its body joints become assets/drive_person.json.
 assets/drive_video_poses.json are those of the character in assets/drive_video.mp4, which the world knows.
