@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -273,39 +274,43 @@ def test_absent_face_and_hands_are_written_as_zeros() -> None:
         assert written[KEYS[name]] == [0.0] * 3 * COUNTS[name]
 
 
-@pytest.mark.parametrize("size", [(960, 1664), (480, 832), (96, 64), (832, 480), (333, 777)])
+SIZES = [(960, 1664), (480, 832), (96, 64), (832, 480), (333, 777)]
+
+
+def scaled_about_the_middle(
+    sequence: PoseSequence, moved: PoseSequence, scale: float
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Of every group of points: where the seen ones belong, where they are, and the unseen ones."""
+    middle = np.array([sequence.width, sequence.height]) / 2, np.array([moved.width, moved.height]) / 2
+    for people, twins in zip(sequence.frames, moved.frames, strict=True):
+        for person, twin in zip(people, twins, strict=True):
+            for name, points in person.groups().items():
+                seen, found = points[:, 2] > 0, getattr(twin, name)
+                yield (points[seen, :2] - middle[0]) * scale + middle[1], found[seen, :2], found[~seen]
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_cropping_covers_the_canvas_evenly(size: tuple[int, int]) -> None:
     sequence = random_sequence(3)
     cropped = sequence.cropped(*size)
     assert (cropped.height, cropped.width) == size
     scale = max(size[0] / 480, size[1] / 832)
-    middle = np.array([832, 480]) / 2, np.array(size[::-1]) / 2
-    for people, moved in zip(sequence.frames, cropped.frames, strict=True):
-        for person, twin in zip(people, moved, strict=True):
-            for name, points in person.groups().items():
-                seen = points[:, 2] > 0
-                expected = (points[seen, :2] - middle[0]) * scale + middle[1]
-                shown = ((expected >= 0) & (expected <= size[::-1])).all(1)
-                # whole pixels of the source are cut off on both sides
-                np.testing.assert_allclose(getattr(twin, name)[seen, :2][shown], expected[shown], atol=0.51 * scale)
-                assert not getattr(twin, name)[~seen].any()
+    for expected, found, unseen in scaled_about_the_middle(sequence, cropped, scale):
+        shown = ((expected >= 0) & (expected <= size[::-1])).all(1)
+        # whole pixels of the source are cut off on both sides
+        np.testing.assert_allclose(found[shown], expected[shown], atol=0.51 * scale)
+        assert not unseen.any()
 
 
-@pytest.mark.parametrize("size", [(960, 1664), (480, 832), (96, 64), (832, 480), (333, 777)])
+@pytest.mark.parametrize("size", SIZES)
 def test_fitting_is_a_centred_similarity(size: tuple[int, int]) -> None:
     sequence = random_sequence(3)
     fitted = sequence.fitted(*size)
     assert (fitted.height, fitted.width) == size
-    scale = min(size[0] / 480, size[1] / 832)
-    middle = np.array([832, 480]) / 2, np.array(size[::-1]) / 2
-    for people, moved in zip(sequence.frames, fitted.frames, strict=True):
-        for person, twin in zip(people, moved, strict=True):
-            for name, points in person.groups().items():
-                seen = points[:, 2] > 0
-                expected = (points[seen, :2] - middle[0]) * scale + middle[1]
-                np.testing.assert_allclose(getattr(twin, name)[seen, :2], expected, atol=2e-3)
-                assert not getattr(twin, name)[~seen].any()
-                assert ((getattr(twin, name) >= -1e-3) & (getattr(twin, name) <= max(size) + 1e-3)).all()
+    for expected, found, unseen in scaled_about_the_middle(sequence, fitted, min(size[0] / 480, size[1] / 832)):
+        np.testing.assert_allclose(found, expected, atol=2e-3)
+        assert not unseen.any()
+        assert ((found >= -1e-3) & (found <= max(size) + 1e-3)).all()
 
 
 @pytest.mark.parametrize("factor", [0.125, 0.5, 3])
