@@ -28,7 +28,7 @@ from dreamactor_core.clips import fit_frames
 
 from .atomic import atomic
 from .client import Client, Progress, PromptFailed, PromptRejected, ServerLost, by_title, files, id_by_title
-from .jobs import DRIVERS, LIST_FPS, InputError, Job, as_video, check, draw_poses, plan, read_poses, read_workflow
+from .jobs import DRIVERS, LIST_FPS, InputError, Job, as_video, check, draw_poses, plan, poses_beside, read_poses, read_workflow
 from .media import MediaError, Video, read_image, read_video, sample_video, write_image, write_mp4
 from .metrics import KEYS, against_truth
 from .server import HostServer, ServerDied, find_host
@@ -75,6 +75,8 @@ def fill_in(prompt: dict[str, dict[str, Any]], job: Job, upload: Callable[[Path,
         inputs["file"] = drive
         return
     inputs["poses"] = drive
+    if job.reference_poses is not None:
+        by_title(prompt, "Reference poses")["inputs"]["poses"] = upload(job.reference_poses, "reference_poses.json")
     if read_poses(job.drive)[1] is None and not inputs.get("fps"):
         print(f"{job.drive.name} does not say its frame rate: taken as {LIST_FPS:g} fps (frame_ms would say it)")
         inputs["fps"] = LIST_FPS
@@ -86,7 +88,10 @@ def _driver_frames(
     if job.variant == "rgb":
         return sample_video(job.drive, times)
     drawing = [node["inputs"] for node in prompt.values() if node["class_type"] == _POSE_DRAW]
-    return draw_poses(job.drive, times, *size, drawing[0] if drawing else None)
+    options = dict(drawing[0]) if drawing else {}
+    if job.reference_poses is not None:
+        options["fit"] = "people"  # the driver's own skeleton, before it is retargeted onto the reference's canvas
+    return draw_poses(job.drive, times, *size, options)
 
 
 def _truth_frames(path: Path, result: Video) -> np.ndarray:
@@ -155,6 +160,11 @@ def run(reference: Path | None, drive: Path | None, out: Path) -> list[Path]:
     jobs = plan(reference, drive)
     for job in jobs:
         check(job)
+        if job.variant == "pose" and job.reference_poses is None:
+            print(
+                f"{job.reference.name}: its pose ({poses_beside(job.reference).name}) is not beside it, so the driver keeps its "
+                f"own proportions; with it, the motion is retargeted onto the character"
+            )
     host = find_host()
     out.mkdir(parents=True, exist_ok=True)
     log = out / "comfyui.log"

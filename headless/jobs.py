@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Job:
         variant: "pose" or "rgb".
         workflow: API-format workflow with nodes titled Reference, Driving poses or Driving video, and Result.
         truth: What the result should look like, where that is known.
+        reference_poses: Pose of the reference, for a workflow that retargets: its node is titled Reference poses.
     """
 
     variant: str
@@ -45,6 +46,7 @@ class Job:
     reference: Path
     drive: Path
     truth: Path | None = None
+    reference_poses: Path | None = None
 
     @property
     def title(self) -> str:
@@ -52,15 +54,31 @@ class Job:
         return f"{self.variant}: {self.drive.name} drives {self.reference.name}"
 
 
+def poses_beside(reference: Path) -> Path:
+    """Where the pose of a reference is looked for: character_poses.json beside character.png."""
+    return reference.with_name(f"{reference.stem}_poses.json")
+
+
 def plan(reference: Path | None, drive: Path | None, root: Path = ROOT) -> list[Job]:
     """The jobs to run: both bundled ones, or the one that the driver's kind asks for; any reference goes into each.
+
+    Keypoints are retargeted onto a reference whose pose lies beside it; onto any other they are only fitted into the frame.
 
     Raises:
         InputError: the driver's suffix is not one that is known.
     """
     assets, workflows = root / "assets", root / "workflows" / "api"
-    pose = Job("pose", workflows / "marionette_pose.json", assets / "reference_human.png", assets / "drive_person.json")
-    rgb = Job("rgb", workflows / "marionette_rgb.json", assets / "reference_cartoon.png", assets / "drive_video.mp4")
+
+    def pose_job(keypoints: Path) -> Job:
+        character = reference or assets / "reference_human.png"
+        poses = poses_beside(character)
+        if poses.is_file():
+            return Job("pose", workflows / "marionette_pose_retarget.json", character, keypoints, reference_poses=poses)
+        return Job("pose", workflows / "marionette_pose.json", character, keypoints)
+
+    def rgb_job(video: Path) -> Job:
+        return Job("rgb", workflows / "marionette_rgb.json", reference or assets / "reference_cartoon.png", video)
+
     if drive is not None:
         suffix = drive.suffix.lower()
         if suffix != ".json" and suffix not in VIDEO_SUFFIXES + ANIMATION_SUFFIXES:
@@ -68,12 +86,12 @@ def plan(reference: Path | None, drive: Path | None, root: Path = ROOT) -> list[
                 f"--drive: got {drive.name}, expected keypoints (.json) or a video "
                 f"({', '.join(VIDEO_SUFFIXES + ANIMATION_SUFFIXES)}); convert it, or correct the name"
             )
-        bundled = pose if suffix == ".json" else rgb
-        return [Job(bundled.variant, bundled.workflow, reference or bundled.reference, drive)]
-    if reference is not None:
-        return [Job(job.variant, job.workflow, reference, job.drive) for job in (pose, rgb)]
+        return [pose_job(drive) if suffix == ".json" else rgb_job(drive)]
+    jobs = [pose_job(assets / "drive_person.json"), rgb_job(assets / "drive_video.mp4")]
     truth = assets / "drive_video_truth.mp4"
-    return [pose, Job(rgb.variant, rgb.workflow, rgb.reference, rgb.drive, truth if truth.is_file() else None)]
+    if reference is None and truth.is_file():
+        jobs[1] = replace(jobs[1], truth=truth)
+    return jobs
 
 
 def read_poses(path: Path) -> tuple[PoseSequence, float | None]:
@@ -107,7 +125,8 @@ def check(job: Job) -> None:
             raise InputError(f"{name}: {path} {what}, expected a file; check the path")
     prompt = read_workflow(job.workflow)
     titles = [node.get("_meta", {}).get("title") for node in prompt.values()]
-    for title in ("Reference", DRIVERS[job.variant], "Result"):
+    wanted = ["Reference", DRIVERS[job.variant], "Result"] + ["Reference poses"] * (job.reference_poses is not None)
+    for title in wanted:
         if titles.count(title) != 1:
             raise InputError(
                 f"{job.workflow}: {titles.count(title)} nodes are titled {title!r}, expected one; rename it"
@@ -116,6 +135,8 @@ def check(job: Job) -> None:
         read_image(job.reference)
         if job.variant == "pose":
             read_poses(job.drive)
+            if job.reference_poses is not None:
+                read_poses(job.reference_poses)
         elif job.drive.suffix.lower() in VIDEO_SUFFIXES:
             check_video(job.drive)
     except MediaError as error:
@@ -131,7 +152,7 @@ def as_video(job: Job, folder: Path) -> Job:
         animation_to_mp4(job.drive, target)
     except MediaError as error:
         raise InputError(str(error)) from error
-    return Job(job.variant, job.workflow, job.reference, target, job.truth)
+    return replace(job, drive=target)
 
 
 def draw_poses(

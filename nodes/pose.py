@@ -74,10 +74,14 @@ class LoadPoses(io.ComfyNode):
                 io.Combo.Input("poses", options=_pose_files(), tooltip="JSON file in ComfyUI's input folder."),
                 io.Float.Input(
                     "fps", default=0.0, min=0.0, max=240.0, step=0.01, optional=True,
-                    tooltip="Frames per second of the poses. 0: as the file says; a plain list does not say and needs a value.",
+                    tooltip="Frames per second of the poses. 0: as the file says; a plain list of more than one frame does not "
+                    "say and needs a value.",
                 ),
             ],
-            outputs=[PoseKeypoint.Output(display_name="pose_keypoint"), io.Float.Output(display_name="fps")],
+            outputs=[
+                PoseKeypoint.Output(display_name="pose_keypoint"),
+                io.Float.Output(display_name="fps", tooltip="Of the poses, for driving_fps. 0 if nobody knows."),
+            ],
         )  # fmt: skip
 
     @classmethod
@@ -93,8 +97,8 @@ class LoadPoses(io.ComfyNode):
     @classmethod
     def execute(cls, poses: str, fps: float = 0.0) -> io.NodeOutput:
         frames, stated = read_pose_file(Path(folder_paths.get_annotated_filepath(poses)))
-        rate = fps or stated
-        if not rate:
+        rate = fps or stated or 0.0
+        if not rate and len(frames) > 1:
             raise PoseFormatError(f"{poses} does not say how fast its frames follow each other; set fps")
         return io.NodeOutput(frames, rate)
 

@@ -53,7 +53,29 @@ def test_without_arguments_both_bundled_jobs_run(tmp_path: Path) -> None:
 def test_the_drivers_kind_chooses_the_workflow(name: str, variant: str) -> None:
     (job,) = plan(None, Path(name), ROOT)
     assert job.variant == variant
-    assert job.workflow.name == f"marionette_{variant}.json"
+    assert job.workflow.name == {"pose": "marionette_pose_retarget.json", "rgb": "marionette_rgb.json"}[variant]
+
+
+def test_keypoints_are_retargeted_onto_a_reference_whose_pose_lies_beside_it(tmp_path: Path) -> None:
+    drive, character = Path("a.json"), tmp_path / "me.png"
+    (job,) = plan(character, drive, ROOT)
+    assert (job.workflow.name, job.reference_poses) == ("marionette_pose.json", None)
+    (tmp_path / "me_poses.json").touch()
+    (job,) = plan(character, drive, ROOT)
+    assert (job.workflow.name, job.reference_poses) == ("marionette_pose_retarget.json", tmp_path / "me_poses.json")
+    pose, rgb = plan(None, None, ROOT)
+    assert pose.reference_poses == ROOT / "assets" / "reference_human_poses.json" and rgb.reference_poses is None
+
+
+def test_the_pose_of_a_reference_is_checked_too(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "poses.json").write_text(json.dumps([{"people": [], "canvas_width": 8, "canvas_height": 8}]))
+    with pytest.raises(InputError, match="0 nodes are titled 'Reference poses'"):
+        check(changed(job, reference_poses=tmp_path / "poses.json"))
+    nodes = json.loads(job.workflow.read_text())
+    nodes["4"] = {"class_type": "X", "inputs": {}, "_meta": {"title": "Reference poses"}}
+    job.workflow.write_text(json.dumps(nodes))
+    with pytest.raises(InputError, match=r"poses\.json: there is nobody in any of its 1 frames"):
+        check(changed(job, reference_poses=tmp_path / "poses.json"))
 
 
 def test_another_reference_has_no_known_truth() -> None:

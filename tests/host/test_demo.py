@@ -117,3 +117,36 @@ def test_poses_drive_and_are_shown(client: Client, tmp_path: Path, fit: str, say
     for driver, drawn in zip(driving, result, strict=True):
         where = [np.nonzero(picture.max(-1).max(0) > 60)[0].mean() / picture.shape[1] for picture in (driver, drawn)]
         assert where[0] == pytest.approx(where[1], abs=0.08), "driver and result do not show the same moment"
+
+
+def test_a_driver_is_retargeted_onto_the_reference_whose_pose_is_known(client: Client, tmp_path: Path) -> None:
+    """A tall driver and a small reference: what is drawn stands where the reference stands, as high as it is."""
+
+    def figure(left: float, top: float, height: float) -> dict[str, Any]:
+        levels = {0: 0.1, 1: 0.2, 8: 0.55, 9: 0.75, 10: 1.0, 11: 0.55, 12: 0.75, 13: 1.0, 2: 0.2, 5: 0.2}
+        body = []
+        for joint in range(18):
+            across = (0.04 if joint > 10 or joint == 5 else -0.04) * height * (joint > 1)
+            known = joint in levels
+            body += [left + across, top + levels[joint] * height, 1.0] if known else [0.0, 0.0, 0.0]
+        return {"people": [{"pose_keypoints_2d": body}], "canvas_width": WIDTH, "canvas_height": HEIGHT}
+
+    workflow = pose_workflow("crop")
+    workflow["6"] = {"class_type": "DreamActorLoadPoses", "inputs": {"poses": "x"}, "_meta": {"title": "Reference poses"}}
+    links = {"pose_keypoint": ["2", 0], "reference_pose": ["6", 0], "travel_frames": 0}
+    workflow["7"] = {"class_type": "DreamActorPoseRetarget", "inputs": links}
+    workflow["3"]["inputs"]["pose_keypoint"] = ["7", 0]
+    (tmp_path / "workflow.json").write_text(json.dumps(workflow))
+    drive = {"frames": [figure(10, 2, 44)] * COUNT, "frame_ms": 50}
+    (tmp_path / "poses.json").write_text(json.dumps(drive))
+    (tmp_path / "character_poses.json").write_text(json.dumps([figure(24, 22, 24)]))
+    write_image(tmp_path / "character.png", moving_square()[0])
+    paths = (tmp_path / name for name in ("workflow.json", "character.png", "poses.json"))
+    job = Job("pose", *paths, reference_poses=tmp_path / "character_poses.json")
+    check(job)
+    (_, driving), (_, result) = perform(job, client, tmp_path / "made").block.rows
+    rows, columns = np.nonzero(result[4].max(-1) > 60)
+    assert columns.mean() == pytest.approx(24, abs=1.5) and rows.max() == pytest.approx(46, abs=2)
+    assert np.ptp(rows) < 26
+    drawn = np.nonzero(driving[4].max(-1) > 60)[0]
+    assert np.ptp(drawn) > 0.6 * driving[4].shape[0], "the sheet shows the driver's own skeleton, as large as the frame"

@@ -3,7 +3,8 @@
     python -m training.marionette.assets --poses tests/data/drives/toon_dancer.json --first 25
 
 `--poses` is a file of a real person's keypoints; from `--first` on, its body joints become assets/drive_person.json.
-assets/drive_video_poses.json are those of the character in assets/drive_video.mp4, which the world knows.
+assets/drive_video_poses.json are those of the character in assets/drive_video.mp4, and assets/reference_human_poses.json of
+the one in assets/reference_human.png, which the world knows.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def main() -> None:
     size = HEIGHT * SCALE, WIDTH * SCALE
     human = sample_scene(rng_for("test", 9, args.seeds[0]), "human")
     cv2.imwrite(str(ASSETS / "reference_human.png"), human.draw(*size)[0][0][..., ::-1])
+    write_poses(ASSETS / "reference_human_poses.json", from_body_joints(human.keypoints(*size)[:1], *size), 1000 / FPS)
     rng = rng_for("test", 9, args.seeds[1])
     cartoon = sample_scene(rng, "cartoon")
     truth = cartoon.draw(*size)[0]
