@@ -4,7 +4,7 @@
 
 Identities and motions come from the test split, which no training seed can reach. Every pair is run twice: with its
 driver, and with another pair's, which shows how much of the result is owed to the driver. The lead-in is not judged.
-The workflows are changed in one setting: skeletons are drawn where they are (`fit = canvas`), since the truth stands there.
+The workflows are changed in one setting: in `pose`, skeletons are drawn where they are (`fit = canvas`), as the truth stands there.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ ROWS: tuple[tuple[str, Plan, Plan], ...] = (
 )
 """Variant, the driver's plan, the reference's plan. A cartoon's head is more than 1.5 times as large beside its limbs as a
 human's, so the rows of both plans measure what other proportions do. `pose_retarget` runs the pairs of its `pose` row
-through Pose Retarget, which knows the reference's own pose."""
+through the workflow with Pose Retarget, which knows the reference's own pose."""
 _SCALE = 4  # files are drawn larger than the panel, as the world itself is before it is averaged down
 FIGURES = (
     "psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "colour_vae",
@@ -89,7 +89,8 @@ class Runner:
 
     def __init__(self, client: Client, folder: Path) -> None:
         self.client, self.folder = client, folder
-        self.graphs = {v: json.loads((ROOT / f"workflows/api/marionette_{v}.json").read_text("utf-8")) for v in ("pose", "rgb")}
+        graphs = {v: ROOT / "workflows" / "api" / f"marionette_{v}.json" for v in {variant for variant, _, _ in ROWS}}
+        self.graphs = {variant: json.loads(path.read_text("utf-8")) for variant, path in graphs.items()}
 
     def put(self, pair: Pair, variant: str, name: str) -> tuple[str, str, str]:
         """Write reference, driver and truth files into the server's input folder; returns their names there."""
@@ -108,19 +109,15 @@ class Runner:
 
     def run(self, variant: str, reference: str, driver: str, text: str, truth: str | None = None) -> list[np.ndarray]:
         """Result frames, and with `truth` also the truth after a round trip through the VAE; RGB uint8."""
-        graph = copy.deepcopy(self.graphs[variant.removesuffix("_retarget")])
+        graph = copy.deepcopy(self.graphs[variant])
         by_title(graph, "Reference")["inputs"]["image"] = reference
         by_title(graph, "Prompt")["inputs"]["text"] = text
         if variant.startswith("pose"):
             by_title(graph, "Driving poses")["inputs"]["poses"] = driver
-            skeleton = by_title(graph, "Skeleton")["inputs"]
-            skeleton["fit"] = "canvas"  # the world's characters fill their frame already
             if variant == "pose_retarget":
-                own = Path(reference).with_suffix(".json").name
-                graph["own"] = {"class_type": "DreamActorLoadPoses", "inputs": {"poses": own, "fps": 0}}
-                fitted = {"pose_keypoint": skeleton["pose_keypoint"], "reference_pose": ["own", 0], "travel_frames": 0}
-                graph["fitted"] = {"class_type": "DreamActorPoseRetarget", "inputs": fitted}
-                skeleton["pose_keypoint"] = ["fitted", 0]
+                by_title(graph, "Reference poses")["inputs"]["poses"] = Path(reference).with_suffix(".json").name
+            else:
+                by_title(graph, "Skeleton")["inputs"]["fit"] = "canvas"  # the world's characters fill their frame already
         else:
             by_title(graph, "Driving video")["inputs"]["file"] = driver
         for title in ("Result", "Composite preview"):
