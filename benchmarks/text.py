@@ -30,7 +30,7 @@ from training.marionette.attention import use_plain_attention
 from training.marionette.backbone import LORA_FOLDER, load_model, load_vae, load_words
 from training.marionette.train_base import VALIDATION_SIGMAS, Batch
 from training.marionette.train_lora import LAYOUT, generated_loss
-from training.marionette.world import HEIGHT, WIDTH, Scene, rng_for, sample_scene
+from training.marionette.world import HEIGHT, LEAD_IN, WIDTH, Scene, rng_for, sample_scene
 from training.native import wan_transformer_key
 
 LIMBS = {
@@ -68,7 +68,7 @@ def errors(model: torch.nn.Module, vae: torch.nn.Module, seed: int, count: int) 
     words, rows = load_words(), []
     for index in range(count):
         scene, wrong = sample_clip(seed, index)
-        joints = scene.keypoints()
+        joints = scene.keypoints()[LEAD_IN:]
         joints[:, cache.LIMBS[LIMBS[scene.motion.name]]] = 0
         skeleton = draw_skeleton(from_body_joints(joints, HEIGHT, WIDTH), HEIGHT, WIDTH)
         one = cache.encode_composite(vae, cache.to_pixels(scene.draw()[0]), cache.to_pixels(skeleton))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from diffusers import ModelMixin
 from peft import LoraConfig
 from safetensors.torch import load_file
 
@@ -27,13 +28,13 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def add_lora(model, rank: int, family: str = "wan") -> None:
+def add_lora(model: ModelMixin, rank: int, family: str = "wan") -> None:
     """Freeze a diffusers transformer and give its feed-forward layers a LoRA of scale 1."""
     model.requires_grad_(False)
     model.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=FEED_FORWARD[family], init_lora_weights=True))
 
 
-def lora_state(model) -> dict[str, torch.Tensor]:
+def lora_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """The adapter's tensors under diffusers module names: `<module>.lora_A.weight`, `<module>.lora_B.weight`."""
     return {
         name.replace(".default.", "."): parameter
@@ -56,8 +57,14 @@ def save_lora(
     save_atomic(tensors, path, contract.to_metadata())
 
 
-def load_lora(model, path: Path, rename: Callable[[str], str]) -> None:
-    """Fill an adapter from a native file (warm start). Raises ValueError when a layer is missing or of another shape."""
+def load_lora(model: torch.nn.Module, path: Path, rename: Callable[[str], str]) -> None:
+    """Fill an adapter of `add_lora` from a native file (warm start).
+
+    `lora_B` takes up the file's alpha / rank, since the adapter's own scale is 1.
+
+    Raises:
+        ValueError: a layer is missing or of another shape.
+    """
     found = load_file(path)
     with torch.no_grad():
         for key, parameter in lora_state(model).items():
@@ -65,4 +72,8 @@ def load_lora(model, path: Path, rename: Callable[[str], str]) -> None:
             got, expected = tuple(found[native].shape) if native in found else "nothing", tuple(parameter.shape)
             if got != expected:
                 raise ValueError(f"{path}: {native} is {got}, expected {expected}: a LoRA of this network and of this --rank")
-            parameter.copy_(found[native])
+            scale = 1.0
+            if native.endswith(".lora_B.weight"):
+                alpha = found.get(native.replace("lora_B.weight", "alpha"))
+                scale = 1.0 if alpha is None else float(alpha) / parameter.shape[1]
+            parameter.copy_(found[native].float() * scale)

@@ -6,7 +6,7 @@ The other direction is diffusers' own (`convert_wan_transformer_to_diffusers`, `
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -79,7 +79,7 @@ def wan_vae_key(key: str) -> str:
     return _renamed(key, _WAN_VAE)
 
 
-def to_native(state: Mapping[str, torch.Tensor], rename) -> dict[str, torch.Tensor]:
+def to_native(state: Mapping[str, torch.Tensor], rename: Callable[[str], str]) -> dict[str, torch.Tensor]:
     """A state dict under other names. Raises ValueError when two keys would meet."""
     renamed = {rename(key): value for key, value in state.items()}
     if len(renamed) != len(state):

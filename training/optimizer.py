@@ -63,8 +63,16 @@ def cosine_lr(step: int, steps: int, peak: float, warmup: int = 50, floor: float
     return peak * rise * (floor + (1 - floor) * fall)
 
 
-def trapezoid_lr(step: int, steps: int, peak: float, warmup: int = 50, cooldown: float = 0.25) -> float:
-    """Linear warm-up, constant, then linear to zero over the last share `cooldown`: a run can be lengthened until then."""
+_COOLDOWN = 0.25
+
+
+def flat_steps(steps: int) -> int:
+    """Steps before `trapezoid_lr` falls: until then a run can be lengthened or shortened."""
+    return steps - int(_COOLDOWN * steps)
+
+
+def trapezoid_lr(step: int, steps: int, peak: float, warmup: int = 50) -> float:
+    """Linear warm-up, constant, then linear to zero over the last quarter."""
     rise = min(1.0, (step + 1) / warmup)
-    fall = min(1.0, (steps - step) / max(1.0, cooldown * steps))
+    fall = min(1.0, (steps - step) / max(1.0, _COOLDOWN * steps))
     return peak * rise * fall

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -44,7 +45,7 @@ def test_the_same_rate_changes_nothing(fps: float, count: int) -> None:
 
 @pytest.mark.parametrize("fps", [12, 16, 24, 24000 / 1001, 25, 30, 60])
 @pytest.mark.parametrize("rounding", [math.floor, round, math.ceil])
-def test_times_in_whole_milliseconds_change_nothing(fps: float, rounding) -> None:
+def test_times_in_whole_milliseconds_change_nothing(fps: float, rounding: Callable[[float], int]) -> None:
     """Matroska and WebM store these."""
     times = [rounding(1000 * k / fps) / 1000 for k in range(200)]
     assert np.array_equal(resample_by_timestamp(times, times[-1] + 1 / fps, fps), np.arange(200))

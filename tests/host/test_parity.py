@@ -142,7 +142,7 @@ def test_a_whole_clip_out_of_the_cache_is_what_the_nodes_make(small: SimpleNames
     save_atomic({key: value[None] for key, value in one.items()}, tmp_path / "rgb_validation" / "00000.safetensors", metadata)
     batch = Composites(tmp_path, "rgb", "validation", backbone.load_words()).batch(np.arange(1))
 
-    reference, driven = (x[0].permute(1, 2, 3, 0) / 2 + 0.5 for x in (target[:, :, :1], driver[:, :, cache.LEAD_IN :]))
+    reference, driven = (x[0].permute(1, 2, 3, 0) / 2 + 0.5 for x in (target[:, :, :1], driver))
     with torch.inference_mode():
         texts = [nodes.CLIPTextEncode().encode(small.clip, words)[0] for words in (text, "")]
         positive, negative, latent = pack.nodes.conditioning.InContextConditioning.execute(
@@ -168,7 +168,7 @@ def test_the_composite_is_training_s(from_nodes: SimpleNamespace, from_training:
 
 def test_pose_draw_draws_training_s_skeletons(pack: ModuleType) -> None:
     scene = sample_scene(rng_for("test", 0, 3), "human")
-    keypoints = to_pose_keypoint(from_body_joints(scene.keypoints(), HEIGHT, WIDTH))
+    keypoints = to_pose_keypoint(from_body_joints(scene.keypoints()[cache.LEAD_IN :], HEIGHT, WIDTH))
     for face_and_hands in (False, True):  # there are none
         drawn = pack.nodes.pose.PoseDraw.execute(keypoints, WIDTH, HEIGHT, "canvas", *[face_and_hands] * 2, 0.3).args[0]
         trained = cache.to_pixels(cache.skeleton_of(scene, None))[0].permute(1, 2, 3, 0)

@@ -10,6 +10,7 @@ from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file
 
 from dreamactor_core.contract import Contract
+from training.checkpoint import save_atomic
 from training.lora_file import add_lora, load_lora, lora_state, save_lora, sha256
 from training.marionette.backbone import MODEL_CONFIG
 from training.native import wan_transformer_key
@@ -56,6 +57,21 @@ def test_a_warm_start_takes_the_files_weights(tmp_path: Path) -> None:
     load_lora(other, tmp_path / "lora.safetensors", wan_transformer_key)
     for key, value in lora_state(model).items():
         assert torch.equal(lora_state(other)[key], value.half().float()), key
+
+
+@pytest.mark.parametrize("alpha", [1.0, 8.0, None])
+def test_a_warm_start_takes_the_files_scale(tmp_path: Path, alpha: float | None) -> None:
+    """The adapter's own scale stays 1. A file without alpha is of scale 1, as loaders have it."""
+    model, other, path = adapted(0), adapted(1), tmp_path / "lora.safetensors"
+    save_lora(lora_state(model), path, CONTRACT, wan_transformer_key)
+    tensors = {k: v for k, v in load_file(path).items() if not k.endswith(".alpha")}
+    if alpha is not None:
+        tensors |= {k.replace("lora_A.weight", "alpha"): torch.tensor(alpha) for k in tensors if k.endswith("lora_A.weight")}
+    save_atomic(tensors, path)
+    load_lora(other, path, wan_transformer_key)
+    for key, value in lora_state(model).items():
+        scale = (1 if alpha is None else alpha / 4) if "lora_B" in key else 1
+        torch.testing.assert_close(lora_state(other)[key], value.half().float() * scale)
 
 
 def test_a_warm_start_lacking_a_layer_is_refused(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.optimizer import MuonAdamW, cosine_lr, trapezoid_lr
+from training.optimizer import MuonAdamW, cosine_lr, flat_steps, trapezoid_lr
 
 
 def network() -> torch.nn.Sequential:
@@ -100,10 +100,10 @@ def test_cosine(steps: int, peak: float) -> None:
 
 
 @pytest.mark.parametrize("steps", [400, 4000])
-@pytest.mark.parametrize("cooldown", [0.25, 0.5])
-def test_trapezoid(steps: int, cooldown: float) -> None:
-    assert trapezoid_lr(0, steps, 1.0, cooldown=cooldown) == pytest.approx(1 / 50)
-    flat = [trapezoid_lr(step, steps, 1.0, cooldown=cooldown) for step in range(50, int(steps * (1 - cooldown)) + 1)]
-    assert flat == [1.0] * len(flat)
-    assert trapezoid_lr(steps - int(steps * cooldown / 2), steps, 1.0, cooldown=cooldown) == pytest.approx(0.5)
-    assert trapezoid_lr(steps, steps, 1.0, cooldown=cooldown) == 0
+def test_trapezoid(steps: int) -> None:
+    assert trapezoid_lr(0, steps, 1.0) == pytest.approx(1 / 50)
+    flat = [trapezoid_lr(step, steps, 1.0) for step in range(50, flat_steps(steps) + 1)]
+    assert flat == [1.0] * (steps * 3 // 4 - 49)
+    assert trapezoid_lr(flat_steps(steps) + 1, steps, 1.0) < 1
+    assert trapezoid_lr(steps - steps // 8, steps, 1.0) == pytest.approx(0.5)
+    assert trapezoid_lr(steps, steps, 1.0) == 0

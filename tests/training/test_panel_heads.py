@@ -56,6 +56,16 @@ def test_the_heads_of_a_network_look_across(attention: list[torch.Tensor]) -> No
 
 
 @torch.no_grad()
+def test_both_heads_are_as_sharp_as_each_other() -> None:
+    torch.manual_seed(0)
+    model = WanTransformer3DModel(**CONFIG).eval()
+    place_panel_heads(model, PANEL)
+    for linear in (model.blocks[1].attn1.to_q, model.blocks[1].attn1.to_k):
+        right, left = linear.bias.view(CONFIG["num_attention_heads"], -1)[-2:].norm(dim=1)
+        torch.testing.assert_close(right, left)
+
+
+@torch.no_grad()
 def test_they_change_nothing_at_first_but_their_own_part() -> None:
     torch.manual_seed(0)
     model = WanTransformer3DModel(**CONFIG).eval()

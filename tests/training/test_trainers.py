@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -65,14 +66,14 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return models
 
 
-def run(trainer, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+def run(trainer: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
     trainer.main()
 
 
 @pytest.mark.parametrize(("trainer", "kind"), [(train_base, []), (train_lora, ["pose"])], ids=["base", "pose LoRA"])
 def test_a_resumed_run_ends_where_an_unbroken_one_does(
-    trainer, kind: list[str], caches: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trainer: ModuleType, kind: list[str], caches: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "marionette_pose.safetensors" if kind else "base.safetensors"
     options = [*kind, "--cache", caches, "--batch", 4, "--every", 2]
@@ -114,6 +115,10 @@ def test_a_lora_s_parent_is_named(caches: Path, tiny: Path, tmp_path: Path, monk
         contract = Contract.from_metadata(file.metadata())
     assert contract.parent_sha256 == train_lora.sha256(parent)
     assert contract.backbone_sha256 == train_lora.sha256(tmp_path / backbone.MODEL_FILE.name)
+    rgb = tmp_path / "rgb.safetensors"
+    save_file(load_file(parent), rgb, train_lora.contract_for("rgb").to_metadata())
+    with pytest.raises(ValueError, match=r"rgb\.safetensors is a LoRA of variant rgb, expected pose"):
+        run(train_lora, monkeypatch, *options, "--out", tmp_path / "third", "--init-lora", rgb)
 
 
 def test_a_run_is_not_gone_on_with_on_other_terms(
@@ -121,7 +126,7 @@ def test_a_run_is_not_gone_on_with_on_other_terms(
 ) -> None:
     options = ["pose", "--cache", caches, "--batch", 4, "--every", 1, "--rank", 4, "--out", tmp_path / "run"]
     run(train_lora, monkeypatch, *options, "--steps", 1)
-    run(train_lora, monkeypatch, *options, "--steps", 2)  # longer is the same run
+    run(train_lora, monkeypatch, *options, "--steps", 2)  # its rate was not falling yet: longer is the same run
     parent = tmp_path / "run" / "marionette_pose.safetensors"
     for change, key in ((["--seed", 1], "seed"), (["--lr", 1e-3], "lr"), (["--init-lora", parent], "parent_sha256")):
         with pytest.raises(ValueError, match=key):
@@ -132,6 +137,16 @@ def test_a_run_is_not_gone_on_with_on_other_terms(
         run(train_lora, monkeypatch, *options, "--steps", 3)
     with pytest.raises(ValueError, match=r"marionette_pose\.safetensors was trained on a backbone with sha256"):
         run(train_lora, monkeypatch, *options[:-1], tmp_path / "warm", "--steps", 1, "--init-lora", parent)
+
+
+def test_a_base_is_not_gone_on_with_from_another_start(
+    caches: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--cache", caches, "--batch", 4, "--every", 1, "--out", tmp_path / "run"]
+    run(train_base, monkeypatch, *options, "--steps", 1)
+    monkeypatch.setattr(train_base, "MODEL_FILE", tmp_path / backbone.MODEL_FILE.name)
+    with pytest.raises(ValueError, match="init_sha256"):
+        run(train_base, monkeypatch, *options, "--init", "--steps", 2)
 
 
 def test_a_cache_that_is_too_small_names_the_command(

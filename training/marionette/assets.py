@@ -13,10 +13,9 @@ import argparse
 import json
 from pathlib import Path
 
-import cv2
-
 from dreamactor_core.poses import PoseSequence, from_body_joints, from_pose_keypoint, to_pose_keypoint
-from headless.media import write_mp4
+from headless.atomic import atomic
+from headless.media import write_image, write_mp4
 from training.marionette.backbone import ROOT
 from training.marionette.world import FPS, HEIGHT, LEAD_IN, WIDTH, rng_for, sample_scene
 
@@ -31,7 +30,8 @@ def write_poses(path: Path, poses: PoseSequence, frame_ms: float) -> None:
         for person in frame["people"]:
             rounded = [round(value, 2) for value in person["pose_keypoints_2d"]]
             person.update(dict.fromkeys(person), pose_keypoints_2d=rounded)
-    path.write_text(json.dumps({"frames": frames, "frame_ms": frame_ms}) + "\n")
+    with atomic(path) as partial:
+        partial.write_text(json.dumps({"frames": frames, "frame_ms": frame_ms}) + "\n")
 
 
 def main() -> None:
@@ -43,12 +43,12 @@ def main() -> None:
     args = parser.parse_args()
     size = HEIGHT * SCALE, WIDTH * SCALE
     human = sample_scene(rng_for("test", 9, args.seeds[0]), "human")
-    cv2.imwrite(str(ASSETS / "reference_human.png"), human.draw(*size)[0][0][..., ::-1])
+    write_image(ASSETS / "reference_human.png", human.draw(*size)[0][0])
     write_poses(ASSETS / "reference_human_poses.json", from_body_joints(human.keypoints(*size)[:1], *size), 1000 / FPS)
     rng = rng_for("test", 9, args.seeds[1])
     cartoon = sample_scene(rng, "cartoon")
     truth = cartoon.draw(*size)[0]
-    cv2.imwrite(str(ASSETS / "reference_cartoon.png"), truth[0][..., ::-1])
+    write_image(ASSETS / "reference_cartoon.png", truth[0])
     write_mp4(ASSETS / "drive_video_truth.mp4", truth[LEAD_IN:], FPS, crf=8)
     driver = cartoon.with_character(rng, "human")
     write_mp4(ASSETS / "drive_video.mp4", driver.draw(*size)[0][LEAD_IN:], FPS, crf=8)

@@ -18,10 +18,13 @@ import hashlib
 import json
 import os
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKLWan
 from safetensors import safe_open
 
 from dreamactor_core.augment import normalise as box_normalise
@@ -41,7 +44,7 @@ SHARD = 48
 CHARACTERS, COPY = 2, 2
 """Panels of a group: that many with characters, then the filtered copy of the first."""
 _SETTLED = 13
-_WITNESSES = 4  # samples that are drawn to see whether a cache is of this version
+_WITNESSES = 24  # samples that are drawn to see whether a cache is of this version: every kind of body is among them
 SPEC = ClipSpec(FRAMES, LEAD_IN, FPS)
 
 _OTHER_BONES, _HIDDEN_LIMBS, _NORMALISED = 0.5, 0.12, 0.35
@@ -56,7 +59,7 @@ def to_pixels(frames: np.ndarray) -> torch.Tensor:
 
 
 def skeleton_of(scene: Scene, rng: np.random.Generator | None) -> np.ndarray:
-    """Skeleton video of a scene; with `rng`, augmented.
+    """Skeleton video of a scene without its lead-in, RGB uint8 (T - LEAD_IN, H, W, 3); with `rng`, augmented.
 
     The factors of the paper cover people. This world's cartoon bodies differ from its humans by more, so half of the
     clips get the bone lengths of another body of the world, with the same joint angles and the feet on the floor; of the
@@ -67,7 +70,7 @@ def skeleton_of(scene: Scene, rng: np.random.Generator | None) -> np.ndarray:
         scene, rng_scale = scene.with_character(rng, str(rng.choice(_BIPEDS, p=[0.7, 0.3]))), None
     else:
         rng_scale = rng
-    joints = scene.keypoints()
+    joints = scene.keypoints()[LEAD_IN:]  # a driver has no lead-in: neither its bones nor its box may know of it
     if rng is not None and rng.random() < _HIDDEN_LIMBS:
         joints[:, LIMBS[str(rng.choice(list(LIMBS)))]] = 0
     poses = from_body_joints(joints, HEIGHT, WIDTH)
@@ -79,7 +82,7 @@ def skeleton_of(scene: Scene, rng: np.random.Generator | None) -> np.ndarray:
 
 
 def draw_pair(kind: str, split: Split, index: int) -> tuple[torch.Tensor, torch.Tensor, str]:
-    """Target and driver of one training sample of the method, (1, 3, T, H, W) each, and its caption.
+    """Target (1, 3, T, H, W) and driver (1, 3, T - LEAD_IN, H, W) of one training sample of the method, and its caption.
 
     `pose`: a human or cartoon and its own skeleton. `rgb`: one character, and another of its family doing the same.
     """
@@ -90,7 +93,7 @@ def draw_pair(kind: str, split: Split, index: int) -> tuple[torch.Tensor, torch.
     plan = str(rng.choice(_ALL, p=[0.25, 0.25, 0.25, 0.25]))
     scene = sample_scene(rng, plan)
     driver = scene.with_character(rng, "human" if plan in _BIPEDS else plan)
-    return to_pixels(scene.draw()[0]), to_pixels(driver.draw()[0]), scene.describe()
+    return to_pixels(scene.draw()[0]), to_pixels(driver.draw()[0][LEAD_IN:]), scene.describe()
 
 
 def draw_panels(split: Split, index: int) -> tuple[list[np.ndarray], list[str]]:
@@ -104,10 +107,10 @@ def draw_panels(split: Split, index: int) -> tuple[list[np.ndarray], list[str]]:
     return [*frames, copy], [scene.describe(), other.describe(), f"{name} of {scene.describe()}"]
 
 
-def _encode_panels(vae, split: Split, index: int) -> dict[str, torch.Tensor | list[str]]:
+def _encode_panels(vae: AutoencoderKLWan, split: Split, index: int) -> dict[str, torch.Tensor | list[str]]:
     frames, texts = draw_panels(split, index)
     clips = torch.cat([to_pixels(clip) for clip in frames])
-    # a first frame and blank ones: after a few latents nothing changes any more, so the last of them stands for the rest
+    # a first frame and blank ones: after a few latents they change by less than bfloat16 rounds, so the last stands for the rest
     blank = torch.full_like(clips[:, :, :_SETTLED], BLANK)
     blank[:, :, 0] = clips[:, :, 0]
     video, first = (normalise(vae, encode(vae, x).float()) for x in (clips, blank))
@@ -115,31 +118,33 @@ def _encode_panels(vae, split: Split, index: int) -> dict[str, torch.Tensor | li
     return {"video": video, "first_frame": torch.cat([first, rest], 2), "text": texts}
 
 
-def encode_composite(vae, target: torch.Tensor, driver: torch.Tensor) -> dict[str, torch.Tensor]:
-    """`condition` (16, t, h, 2w), which is Z, and `target` (16, t, h, w) of clips (1, 3, T, H, W)."""
-    driven = driver[:, :, SPEC.lead_in :]
+def encode_composite(vae: AutoencoderKLWan, target: torch.Tensor, driver: torch.Tensor) -> dict[str, torch.Tensor]:
+    """`condition` (16, t, h, 2w), which is Z, and `target` (16, t, h, w) of a target and its driver, as `draw_pair` gives them."""
     layout = SpatialLayout()
 
     def encode_float(pixels: torch.Tensor) -> torch.Tensor:
         return encode(vae, pixels).float()
 
-    condition = build_condition(layout, target[:, :, 0], driven, SPEC, encode_float)
+    condition = build_condition(layout, target[:, :, 0], driver, SPEC, encode_float)
     # what is to be generated: the whole composite with the true animation in its left half, encoded as one video
     motion = condition.composite[..., WIDTH:]
     truth = layout.crop(encode_float(layout.join(target, motion)))
     return {"condition": normalise(vae, condition.latents)[0], "target": normalise(vae, truth)[0]}
 
 
-def _encode_composite(vae, kind: str, split: Split, index: int) -> dict[str, torch.Tensor | list[str]]:
+def _encode_composite(
+    vae: AutoencoderKLWan, kind: str, split: Split, index: int
+) -> dict[str, torch.Tensor | list[str]]:
     target, driver, text = draw_pair(kind, split, index)
     return {**encode_composite(vae, target, driver), "text": [text]}
 
 
-def _pixels_of(kind: str, split: Split, index: int) -> list[np.ndarray]:
-    """The clips of a sample before they are encoded."""
-    if kind != "panels":
-        return [clip.numpy() for clip in draw_pair(kind, split, index)[:2]]
-    return draw_panels(split, index)[0]
+def _drawn(kind: str, split: Split, index: int) -> tuple[list[np.ndarray], list[str]]:
+    """The clips of a sample before they are encoded, and its captions."""
+    if kind == "panels":
+        return draw_panels(split, index)
+    *clips, text = draw_pair(kind, split, index)
+    return [clip.numpy() for clip in clips], [text]
 
 
 @functools.cache
@@ -147,11 +152,13 @@ def _provenance(kind: str, split: Split) -> dict[str, str]:
     """What shards must agree on with whoever reads them: the VAE, and what this version of the code draws."""
     drawn = hashlib.sha256()
     for index in range(_WITNESSES):
-        for clip in _pixels_of(kind, split, index):
+        clips, texts = _drawn(kind, split, index)
+        drawn.update(json.dumps(texts).encode())
+        for clip in clips:
             drawn.update(np.ascontiguousarray(clip).tobytes())
     return {
         "vae_sha256": sha256(VAE_FILE),
-        "clip": f"{WIDTH}x{HEIGHT}, {FRAMES} frames at {FPS} fps, lead-in {LEAD_IN}",
+        "clip": f"{WIDTH}x{HEIGHT}, {FRAMES} frames at {FPS} fps, lead-in {LEAD_IN}, blank {BLANK:g} settled after {_SETTLED}",
         "drawn_sha256": drawn.hexdigest(),
     }
 
@@ -169,7 +176,7 @@ def _check(path: Path, kind: str, split: Split) -> None:
 
 
 @functools.cache
-def _encoder(device: str):
+def _encoder(device: str) -> AutoencoderKLWan:
     return load_vae().to(device)
 
 
@@ -187,7 +194,12 @@ def _write_shard(kind: str, split: Split, device: str, job: tuple[Path, range]) 
 
 
 def build(kind: str, out: Path, count: int, split: Split) -> None:
-    """Write shards until there are `count` samples (for panels: groups). On the CPU one process a core works at it."""
+    """Write shards until there are `count` samples (for panels: groups). On the CPU one process a core works at it.
+
+    Raises:
+        ValueError: there is a shard of other weights or of another version of this code.
+        RuntimeError: a process was ended from outside; what is written stays.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     folder = out / f"{kind}_{split}"
     shards = -(-count // SHARD)
@@ -204,12 +216,19 @@ def build(kind: str, out: Path, count: int, split: Split) -> None:
     with contextlib.ExitStack() as stack:
         if workers > 1:  # one thread each: the clips are too small to be shared out
             context = torch.multiprocessing.get_context("spawn")
-            written = stack.enter_context(context.Pool(workers, torch.set_num_threads, (1,))).imap_unordered(write, jobs)
+            pool = stack.enter_context(ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,)))
+            written = (future.result() for future in as_completed([pool.submit(write, job) for job in jobs]))
         else:
             written = map(write, jobs)
-        for path in written:
-            done += 1
-            print(f"{kind} {split}: {path.name}, {done}/{shards} shards, {time.time() - started:.0f} s", flush=True)
+        try:
+            for path in written:
+                done += 1
+                print(f"{kind} {split}: {path.name}, {done}/{shards} shards, {time.time() - started:.0f} s", flush=True)
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                f"one of the {workers} processes was ended from outside, perhaps for lack of memory; {done} of {shards} shards are "
+                f"there: run the same command again to go on"
+            ) from error
 
 
 def fingerprint(out: Path, kind: str, split: Split) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -124,7 +125,13 @@ def _bird(character: Character, joints: Joints) -> list[_Shape]:
 _PLANS = {"human": _biped, "cartoon": _biped, "quadruped": _quadruped, "bird": _bird}
 
 
-def _paint(canvas: np.ndarray, shape: _Shape, to_pixels, scale: float, value) -> None:
+def _paint(
+    canvas: np.ndarray,
+    shape: _Shape,
+    to_pixels: Callable[[np.ndarray], np.ndarray],
+    scale: float,
+    value: tuple[int, int, int] | int,
+) -> None:
     points = to_pixels(shape.points)
     thickness = max(1, round(shape.thickness * scale))
     if shape.polygon:

@@ -19,6 +19,7 @@ import numpy as np
 
 from dreamactor_core.augment import normalise
 from dreamactor_core.poses import PoseSequence, from_body_joints, from_pose_keypoint
+from headless.media import write_image
 from training.marionette.assets import ASSETS, SCALE, write_poses
 from training.marionette.scenery import Background, Camera
 from training.marionette.world import FPS, FRAMES, HEIGHT, Scene, rng_for, sample_scene
@@ -71,7 +72,7 @@ def main() -> None:
     plans = ("human", "cartoon")
     left, right = (sample_scene(rng_for("test", 10, seed), plan) for seed, plan in zip(args.seeds, plans, strict=True))
     scenes = stand_beside((left, right))
-    cv2.imwrite(str(ASSETS / "reference_pair.png"), draw_pair(scenes)[..., ::-1])
+    write_image(ASSETS / "reference_pair.png", draw_pair(scenes))
     own = [from_body_joints(scene.keypoints(*SIZE)[:1], *SIZE) for scene in scenes]
     write_poses(ASSETS / "reference_pair_poses.json", together(*own), 1000 / FPS)
     files = [json.loads(path.read_text()) for path in (args.left, args.right)]

@@ -35,14 +35,15 @@ def place_panel_heads(model: WanTransformer3DModel, panel_width: int) -> None:
     dim, heads = model.config.attention_head_dim, model.config.num_attention_heads
     for block in model.blocks[1:-2:2]:
         attention = block.attn1
+        # a pair of channels is as large as one of before on inputs of unit variance. The norm is taken over all heads together and
+        # these leave most of theirs empty, so that the others get a little sharper
+        sizes = {x: (x.weight.square().sum(1) + x.bias.square()).mean().sqrt() for x in (attention.to_q, attention.to_k)}
         for head, offset in ((heads - 2, panel_width), (heads - 1, -panel_width)):
             for linear, norm, shift in ((attention.to_q, attention.norm_q, offset), (attention.to_k, attention.norm_k, 0)):
                 rows = slice(head * dim, (head + 1) * dim)
-                # as large as the other channels are on inputs of unit variance: the norm over all of them stays what it was
-                size = (linear.weight.square().sum(1) + linear.bias.square()).mean().sqrt()
                 channels, gains = _pattern(dim, shift)
                 linear.weight[rows] = 0
-                linear.bias[rows] = size * channels
+                linear.bias[rows] = sizes[linear] * channels
                 norm.weight[rows] = torch.where(gains > 0, gains, norm.weight[rows])
             attention.to_out[0].weight[:, head * dim : (head + 1) * dim] = 0
 

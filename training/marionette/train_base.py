@@ -17,14 +17,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
-from diffusers import WanTransformer3DModel
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
 from dreamactor_core.words import WordTable, encode_text
+from headless.media import write_image
 from training.checkpoint import TrainState, update_ema
 from training.flow import euler, sample_sigmas, shifted_sigmas
+from training.lora_file import sha256
 from training.marionette import cache
 from training.marionette.attention import use_plain_attention
 from training.marionette.backbone import (
@@ -66,7 +67,7 @@ class Panels:
         self.video, self.first = tensors["video"], tensors["first_frame"]  # (groups, 3, 16, t, h, w)
         self.words = words
 
-    def panel(self, group: int, member: int, known: torch.Tensor):
+    def panel(self, group: int, member: int, known: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Truth, what is given and its mask of one panel; `known` (t,) says which latent frames are."""
         video, first = self.video[group, member].float(), self.first[group, member].float()
         mask = known.view(1, -1, 1, 1).expand(1, *video.shape[1:])
@@ -110,7 +111,7 @@ class Panels:
             texts.append(self.texts[group][0])
         return self._batch(samples, texts)
 
-    def _batch(self, samples: list, texts: list[str]) -> Batch:
+    def _batch(self, samples: list[list[tuple[torch.Tensor, ...]]], texts: list[str]) -> Batch:
         stacked = [torch.stack([torch.cat([panel[k] for panel in sample], -1) for sample in samples]) for k in range(3)]
         return Batch(*stacked, encode_text(self.words, texts))
 
@@ -123,20 +124,21 @@ def _rates(rng: np.random.Generator) -> tuple[float, float]:
     return rates if rng.random() < 0.5 else rates[::-1]
 
 
-def predict(model, x: torch.Tensor, sigma: torch.Tensor, batch: Batch) -> torch.Tensor:
+def predict(model: torch.nn.Module, x: torch.Tensor, sigma: torch.Tensor, batch: Batch) -> torch.Tensor:
     """The network's velocity for noisy latents x, told what is known: channels are noise, mask (4 times), latents."""
     inputs = torch.cat([x, batch.known.expand(-1, 4, -1, -1, -1), batch.given], 1)
     with torch.autocast(x.device.type, torch.bfloat16):
         return model(inputs, sigma * 1000, batch.text, return_dict=False)[0].float()
 
 
-def flow_loss(model, batch: Batch, sigma: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+def flow_loss(model: torch.nn.Module, batch: Batch, sigma: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """Mean flow-matching loss over whole panels."""
     s = sigma.view(-1, 1, 1, 1, 1)
     return (predict(model, (1 - s) * batch.clean + s * noise, sigma, batch) - (noise - batch.clean)).square().mean()
 
 
 @torch.no_grad()
-def validate(model, data: Panels) -> dict[str, float]:
+def validate(model: torch.nn.Module, data: Panels) -> dict[str, float]:
     """Mean losses at fixed noise levels, on split screens of which only the first frames are known, and of the left panel
     beside a known one: its filtered copy, the same motion, and each of another clip. That is what the network makes of it."""
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
@@ -157,7 +159,7 @@ def validate(model, data: Panels) -> dict[str, float]:
 
 
 @torch.no_grad()
-def sample_sheet(model, vae, data: Panels, path: Path) -> None:
+def sample_sheet(model: torch.nn.Module, vae: AutoencoderKLWan, data: Panels, path: Path) -> None:
     """Three sampled split screens from their first frames, each under its truth."""
     batch = data.draw(np.random.default_rng(1), 3, True, first_only=True)
     noise = torch.randn(batch.clean.shape, generator=torch.Generator().manual_seed(1))
@@ -168,7 +170,7 @@ def sample_sheet(model, vae, data: Panels, path: Path) -> None:
         video = (vae.decode(latents * std + mean).sample.clamp(-1, 1) + 1) * 127.5
         rows.append(video.permute(0, 2, 3, 4, 1)[:, ::4].numpy().astype(np.uint8))
     sheet = np.concatenate([np.concatenate(list(row[k]), 1) for k in range(3) for row in rows], 0)
-    cv2.imwrite(str(path), sheet[..., ::-1])
+    write_image(path, sheet)
 
 
 def main() -> None:
@@ -208,9 +210,11 @@ def main() -> None:
     averaged = {k: v.detach().clone() for k, v in model.state_dict().items()}
     shadow = WanTransformer3DModel(**MODEL_CONFIG)
     optimizer = MuonAdamW(model, args.lr, adamw_only=("condition_embedder", "proj_out", "patch_embedding"), weight_decay=0.01)
-    dataset = cache.fingerprint(args.cache, "panels", "train")
-    run = {"batch": args.batch, "lr": args.lr, "seed": args.seed, "dataset_sha256": dataset}
-    state = TrainState({"model": model}, optimizer.parts, {"model": averaged}, run)
+    run = {
+        "batch": args.batch, "lr": args.lr, "seed": args.seed, "init_sha256": sha256(MODEL_FILE) if args.init else "",
+        "dataset_sha256": cache.fingerprint(args.cache, "panels", "train"),
+    }  # fmt: skip
+    state = TrainState({"model": model}, optimizer.parts, {"model": averaged}, run, args.steps)
     checkpoint = args.out / "state.safetensors"
     first = state.load(checkpoint) if checkpoint.exists() else 0
     if args.compile:

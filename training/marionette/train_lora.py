@@ -14,14 +14,15 @@ import json
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
+from diffusers import AutoencoderKLWan
 from safetensors import safe_open
 
 from dreamactor_core.contract import Contract
 from dreamactor_core.layout import SpatialLayout
 from dreamactor_core.words import WordTable, encode_text
+from headless.media import write_image
 from training.checkpoint import TrainState, update_ema
 from training.flow import euler, sample_sigmas, shifted_sigmas
 from training.lora_file import add_lora, load_lora, lora_state, save_lora, sha256
@@ -46,11 +47,14 @@ def contract_for(variant: str, parent: Path | None = None, dataset_sha256: str =
     )  # fmt: skip
 
 
-def _check_parent(path: Path) -> None:
-    """Raises ValueError for a LoRA that was trained on another backbone than the one it is to go on with."""
+def _check_parent(path: Path, variant: str) -> None:
+    """Raises ValueError for a LoRA of another backbone than the one it is to go on with, or an rgb LoRA as the start of a pose
+    LoRA: the paper's order is pose first."""
     with safe_open(path, "pt") as file:
-        found = Contract.from_metadata(file.metadata(), path.name).backbone_sha256
-    expected = sha256(MODEL_FILE)
+        contract = Contract.from_metadata(file.metadata(), path.name)
+    if variant == "pose" and contract.variant != "pose":
+        raise ValueError(f"{path} is a LoRA of variant {contract.variant}, expected pose: a pose LoRA comes before the rgb LoRA")
+    found, expected = contract.backbone_sha256, sha256(MODEL_FILE)
     if found != expected:
         raise ValueError(
             f"{path} was trained on a backbone with sha256 {found or 'not stated'}, expected that of {MODEL_FILE.name}, "
@@ -86,7 +90,7 @@ class Composites:
         return Batch(LAYOUT.join(target, given[..., w:]), given, known, encode_text(self.words, texts))
 
 
-def generated_loss(model, batch: Batch, sigma: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+def generated_loss(model: torch.nn.Module, batch: Batch, sigma: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """Flow-matching loss on the generated half, (B,)."""
     s = sigma.view(-1, 1, 1, 1, 1)
     error = predict(model, (1 - s) * batch.clean + s * noise, sigma, batch) - (noise - batch.clean)
@@ -94,7 +98,7 @@ def generated_loss(model, batch: Batch, sigma: torch.Tensor, noise: torch.Tensor
 
 
 @torch.no_grad()
-def validate(model, data: Composites, count: int = 32) -> tuple[float, float]:
+def validate(model: torch.nn.Module, data: Composites, count: int = 32) -> tuple[float, float]:
     """Loss at fixed noise levels with the right driver, and with another clip's: a model that follows needs the right one."""
     indices = np.arange(min(count, len(data.target)))
     batches = [data.batch(indices, drivers).to(model.device) for drivers in (None, np.roll(indices, 1))]
@@ -109,7 +113,7 @@ def validate(model, data: Composites, count: int = 32) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def sample(model, batch: Batch, steps: int, shift: float, seed: int) -> torch.Tensor:
+def sample(model: torch.nn.Module, batch: Batch, steps: int, shift: float, seed: int) -> torch.Tensor:
     """Composite latents sampled with the driver's half pinned, as the nodes' noise mask has it."""
     noise = torch.randn(batch.clean.shape, generator=torch.Generator().manual_seed(seed)).to(batch.clean)
     generate = LAYOUT.generated_mask(*LAYOUT.crop(batch.clean).shape[2:]).to(batch.clean)
@@ -121,7 +125,7 @@ def sample(model, batch: Batch, steps: int, shift: float, seed: int) -> torch.Te
 
 
 @torch.no_grad()
-def sample_sheet(model, vae, data: Composites, path: Path) -> None:
+def sample_sheet(model: torch.nn.Module, vae: AutoencoderKLWan, data: Composites, path: Path) -> None:
     """Four sampled composites under their truth."""
     batch = data.batch(np.arange(4)).to(model.device)
     mean, std = wan_statistics(vae)
@@ -130,7 +134,7 @@ def sample_sheet(model, vae, data: Composites, path: Path) -> None:
         video = (vae.decode(latents.cpu() * std + mean).sample.clamp(-1, 1) + 1) * 127.5
         rows.append(video.permute(0, 2, 3, 4, 1)[:, ::4].numpy().astype(np.uint8))
     sheet = np.concatenate([np.concatenate(list(row[k]), 1) for k in range(4) for row in rows], 0)
-    cv2.imwrite(str(path), sheet[..., ::-1])
+    write_image(path, sheet)
 
 
 def named(stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -168,7 +172,7 @@ def main() -> None:
     model = load_model()
     add_lora(model, args.rank)
     if args.init_lora:
-        _check_parent(args.init_lora)
+        _check_parent(args.init_lora, args.variant)
         load_lora(model, args.init_lora, wan_transformer_key)
     model.to(device)
     trained = lora_state(model)
@@ -181,7 +185,7 @@ def main() -> None:
         "backbone_sha256": contract.backbone_sha256, "parent_sha256": contract.parent_sha256,
         "dataset_sha256": contract.dataset_sha256,
     }  # fmt: skip
-    state = TrainState({"lora": adapter}, optimizer.parts, {"lora": ema}, run)
+    state = TrainState({"lora": adapter}, optimizer.parts, {"lora": ema}, run, args.steps)
     checkpoint = args.out / "state.safetensors"
     first = state.load(checkpoint) if checkpoint.exists() else 0
     if args.compile:

@@ -13,7 +13,6 @@ import math
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
@@ -21,6 +20,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanAttentionBlock, 
 
 from dreamactor_core.poses import from_body_joints
 from dreamactor_core.skeleton import draw_skeleton
+from headless.media import write_image
 from training.checkpoint import TrainState, update_ema
 from training.marionette.backbone import VAE_CONFIG, VAE_FILE, encode, match_wan_statistics, save_vae
 from training.marionette.world import HEIGHT, WIDTH, Split, rng_for, sample_scene
@@ -163,7 +163,7 @@ def main() -> None:
             vae.load_state_dict(ema)
             psnr, picture = validate(vae, 12, args.frames)
             vae.load_state_dict(live)
-            cv2.imwrite(str(args.out / f"samples_{step + 1:05d}.png"), picture[..., ::-1])
+            write_image(args.out / f"samples_{step + 1:05d}.png", picture)
             print({"step": step + 1, "validation_psnr": round(psnr, 2)}, flush=True)
             log.write(json.dumps({"step": step + 1, "validation_psnr": psnr}) + "\n")
             log.flush()

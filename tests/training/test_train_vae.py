@@ -1,0 +1,36 @@
+"""The command that trains the VAE, on tiny clips."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from training.marionette import train_vae
+from training.marionette.backbone import encode, load_vae, wan_statistics
+
+
+def test_a_finished_run_called_again_only_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def clip(split: str, index: int, frames: int) -> torch.Tensor:
+        return torch.rand(3, frames, 16, 16, generator=torch.Generator().manual_seed(index)) * 2 - 1
+
+    shipped = tmp_path / "models" / "vae.safetensors"
+    monkeypatch.setattr(train_vae, "sample_clip", clip)
+    monkeypatch.setattr(train_vae, "VAE_FILE", shipped)
+    arguments = ["train_vae", "--steps", "3", "--picture-steps", "1", "--frames", "5", "--out", str(tmp_path / "run")]
+    monkeypatch.setattr(sys, "argv", arguments)
+    train_vae.main()
+    made = load_file(tmp_path / "run" / "vae.safetensors")
+    assert not shipped.exists() and (tmp_path / "run" / "samples_00003.png").is_file()
+    monkeypatch.setattr(sys, "argv", [*arguments, "--export"])
+    train_vae.main()
+    again = load_file(shipped)
+    assert again.keys() == made.keys() and all(torch.equal(again[key], made[key]) for key in made)
+    # its latents have, by channel, the statistics that Wan's networks expect: those of the clips they were measured on
+    vae = load_vae(shipped)
+    latents = torch.cat([encode(vae, clip("train", 10**6 + k, 9)[None]) for k in range(200)])
+    for found, expected in zip((latents.mean((0, 2, 3, 4)), latents.std((0, 2, 3, 4))), wan_statistics(vae), strict=True):
+        assert (found - expected.flatten()).abs().max() < 0.05, (found, expected)
