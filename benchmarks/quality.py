@@ -177,9 +177,7 @@ def judge(pair: Pair, result: np.ndarray, other: np.ndarray, round_trip: np.ndar
 
 
 def _sheet(path: Path, rows: list[np.ndarray]) -> None:
-    picture = np.concatenate(rows, 0)
-    with atomic(path) as partial:
-        partial.write_bytes(cv2.imencode(".png", cv2.resize(picture, None, fx=2, fy=2)[..., ::-1])[1].tobytes())
+    write_image(path, cv2.resize(np.concatenate(rows, 0), None, fx=2, fy=2))
 
 
 def mean_figures(figures: list[dict[str, float]]) -> dict[str, float]:
