@@ -15,6 +15,7 @@ from . import ROOT, SetupError
 from .alone import only_one
 from .environment import install, make_venv, venv_python
 from .host import find_host, is_obtained, link_pack, obtain, own_host
+from .stopping import uninterrupted
 
 TEST_GROUPS = (("tests/core", "tests/training", "tests/headless", "tests/text", "tests/benchmarks"), ("tests/host",))
 """Folders by process: a ComfyUI inside the process and our own packages on sys.path shadow each other."""
@@ -49,13 +50,14 @@ def run_child(command: Sequence[str | Path], cwd: Path = ROOT) -> int:
         return status if status >= 0 else 128 - status
     except KeyboardInterrupt:
         # a Ctrl-C in a terminal has reached the child too; one sent to this process alone has not
-        for ask in (lambda: None, process.terminate, process.kill):
-            ask()
-            try:
-                process.wait(_PATIENCE)
-                break
-            except subprocess.TimeoutExpired:
-                continue
+        with uninterrupted():
+            for ask in (lambda: None, process.terminate, process.kill):
+                ask()
+                try:
+                    process.wait(_PATIENCE)
+                    break
+                except subprocess.TimeoutExpired:
+                    continue
         return 130
     finally:
         signal.signal(signal.SIGTERM, before)
