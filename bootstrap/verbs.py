@@ -20,6 +20,12 @@ from .stopping import uninterrupted
 TEST_GROUPS = (("tests/core", "tests/training", "tests/headless", "tests/text", "tests/benchmarks"), ("tests/host",))
 """Folders by process: a ComfyUI inside the process and our own packages on sys.path shadow each other."""
 
+_WITH_VALUE = (
+    "-k", "-m", "-p", "-c", "-o", "-W", "-n", "-r", "--config-file", "--override-ini", "--pythonwarnings", "--maxfail",
+    "--junitxml", "--junit-xml", "--deselect", "--ignore", "--ignore-glob", "--confcutdir", "--rootdir", "--basetemp",
+    "--log-file", "--tb", "--durations", "--numprocesses", "--dist", "--hypothesis-profile",
+)  # fmt: skip
+"""pytest's options whose value may be a word of its own and may look like a path of the checkout (`-k training`)."""
 _NOTHING_COLLECTED = 5  # pytest's exit status
 _PATIENCE = 15.0  # seconds that an interrupted child has to stop its own children
 
@@ -84,13 +90,19 @@ def pytest_commands(arguments: Sequence[str], root: Path = ROOT) -> list[list[st
     """The pytest command lines (without the interpreter), one a process.
 
     Arguments that name files or folders, from the checkout or from where they are typed, take the place of the default
-    folders, each in its process.
+    folders, each in its process. The value of an option is not taken for one.
 
     Raises:
         SetupError: a default folder is missing, or a named file is in none of them.
     """
-    named = {a: path for a in arguments if (path := _test_path(a, root)) is not None}
-    options = [a for a in arguments if a not in named]
+    named: dict[str, str] = {}
+    options: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        path = None if before in _WITH_VALUE else _test_path(argument, root)
+        if path is None:
+            options.append(argument)
+        else:
+            named[argument] = path
     for argument, path in named.items():
         if not any(_within(path, folder) or _within(folder, path) for group in TEST_GROUPS for folder in group):
             raise SetupError(f"got {argument}, expected a file or folder in {', '.join(f for g in TEST_GROUPS for f in g)}")

@@ -246,6 +246,17 @@ def test_tests_may_be_named_in_any_way(tmp_path: Path, argument: str, groups: li
     assert [command[5:] for command in commands] == [[*group, "-x"] for group in groups]
 
 
+@pytest.mark.parametrize("option", ["-k", "-m", "--junitxml", "--deselect"])
+def test_the_value_of_an_option_is_not_a_path(tmp_path: Path, option: str) -> None:
+    for folder in ("training", *(folder for group in TEST_GROUPS for folder in group)):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    commands = pytest_commands([option, "training", "-x"], tmp_path)
+    assert [command[5:] for command in commands] == [[*group, option, "training", "-x"] for group in TEST_GROUPS]
+    # a path beside it still is one, even of the same name
+    (only,) = pytest_commands(["tests/host", option, "tests/host"], tmp_path)
+    assert only[5:] == ["tests/host", option, "tests/host"]
+
+
 def test_a_file_that_is_no_test_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "tests/networks").mkdir(parents=True)
     with pytest.raises(SetupError, match="got tests/networks, expected a file or folder in tests/core"):
