@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -11,10 +12,11 @@ import sys
 import tarfile
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from bootstrap import SetupError, environment
+from bootstrap import SetupError, alone, environment
 from bootstrap.alone import only_one
 from bootstrap.environment import LOCK, OURS, TORCH, stamp, torch_index, venv_python
 from bootstrap.host import PACK_NAME, extract, find_host, is_comfyui, link_pack, own_host, verify
@@ -35,6 +37,11 @@ def archive(path: Path, members: dict[str, bytes | tarfile.TarInfo]) -> Path:
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     return path
+
+
+def raise_(error: Exception) -> NoReturn:
+    """`raise`, where an expression is wanted."""
+    raise error
 
 
 def comfyui(folder: Path) -> Path:
@@ -321,6 +328,21 @@ def test_two_set_ups_do_not_run_at_once(tmp_path: Path) -> None:
         pass
     with only_one(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("number", [errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK])
+def test_a_lock_that_is_held_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr(alone, "_lock", lambda _: raise_(OSError(number, os.strerror(number))))
+    with pytest.raises(SetupError, match=r"another run\.py is setting up"), only_one(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_no_other_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr(alone, "_lock", lambda _: raise_(OSError(number, os.strerror(number))))
+    with pytest.raises(SetupError, match="file system cannot lock files") as refused, only_one(tmp_path):
+        pass
+    assert str(tmp_path) in str(refused.value) and os.strerror(number) in str(refused.value)
 
 
 def test_torch_is_installed_again_when_its_index_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
