@@ -177,6 +177,9 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("what", choices=("quality", "text", "speed", "pose_draw"))
     bench.add_argument("--seed", type=int, help="draws another held-out set")
     bench.add_argument("--json", metavar="FILE", type=_absolute, help="write the figures there too")
+    bench.add_argument("--pairs", type=int, help="quality: pairs a row")
+    bench.add_argument("--sheet", metavar="FILE", type=_absolute, help="quality: write a picture of two pairs a row there")
+    bench.add_argument("--clips", type=int, help="text: clips that are measured")
     verb("comfyui", "open ComfyUI with this pack and its models in place; further arguments go to ComfyUI")
     verb("setup", "only prepare: environment, ComfyUI, link")
     return top
@@ -200,7 +203,8 @@ def main(arguments: Sequence[str]) -> int:
             print(f"ready: {venv_python()} runs ComfyUI in {host}")
             return 0
         module = "headless.demo" if options.verb == "demo" else f"benchmarks.{options.what}"
-        names = ("reference", "drive", "out") if options.verb == "demo" else ("seed", "json")
+        # a benchmark refuses what is not for it
+        names = ("reference", "drive", "out") if options.verb == "demo" else ("seed", "json", "pairs", "sheet", "clips")
         given = [(name, getattr(options, name)) for name in names]
         extra = [part for name, value in given if value is not None for part in (f"--{name}", str(value))]
         return run_child([venv_python(), "-m", module, *extra])

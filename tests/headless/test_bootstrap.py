@@ -11,12 +11,13 @@ import subprocess
 import sys
 import tarfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from bootstrap import SetupError, alone, environment
+from bootstrap import SetupError, alone, environment, verbs
 from bootstrap.alone import only_one
 from bootstrap.environment import LOCK, OURS, TORCH, stamp, torch_index, venv_python
 from bootstrap.host import PACK_NAME, extract, find_host, is_comfyui, link_pack, own_host, verify
@@ -281,6 +282,18 @@ def test_paths_are_meant_where_they_are_typed(monkeypatch: pytest.MonkeyPatch, t
     options = parser().parse_args(["demo", "--drive", "clip.mp4"])
     assert options.drive == str(tmp_path / "clip.mp4")
     assert options.out == str(tmp_path / "demo_out")
+
+
+def test_a_benchmark_is_given_its_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ran: list[list[str]] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(verbs, "only_one", nullcontext)
+    monkeypatch.setattr(verbs, "prepare", lambda: tmp_path)
+    monkeypatch.setattr(verbs, "run_child", lambda command: ran.append([str(part) for part in command[1:]]) or 0)
+    assert verbs.main(["bench", "quality", "--pairs", "24", "--sheet", "sheet.png"]) == 0
+    assert verbs.main(["bench", "--clips", "8", "text", "--seed", "3"]) == 0
+    assert ran[0] == ["-m", "benchmarks.quality", "--pairs", "24", "--sheet", str(tmp_path / "sheet.png")]
+    assert ran[1] == ["-m", "benchmarks.text", "--seed", "3", "--clips", "8"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
