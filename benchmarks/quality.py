@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -136,7 +137,7 @@ class Runner:
         outputs = self.client.run(graph)
         return [self._frames(outputs[node]) for node in (("save", "round") if truth else ("save",))]
 
-    def _frames(self, output: dict) -> np.ndarray:
+    def _frames(self, output: dict[str, Any]) -> np.ndarray:
         pictures = []
         for entry in files(output):
             path = self.client.download(entry, self.folder / "result" / entry["filename"])
@@ -198,7 +199,7 @@ def mean_figures(figures: list[dict[str, float]]) -> dict[str, float | None]:
     return means
 
 
-def measure(seed: int, count: int, sheet: Path | None = None) -> Iterator[dict]:
+def measure(seed: int, count: int, sheet: Path | None = None) -> Iterator[dict[str, Any]]:
     """One dict a row of ROWS, as soon as it is known: variant, driver, reference, n and the mean of each of FIGURES, None
     where no pair has it."""
     pictures = []

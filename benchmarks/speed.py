@@ -17,6 +17,7 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from dreamactor_core.poses import from_body_joints, to_pose_keypoint
 from headless.atomic import atomic
@@ -49,7 +50,7 @@ class StepClock:
         return (ended - began) / (last - first)
 
 
-def _graphs(width: int, height: int, frames: int, seed: int) -> dict[str, dict]:
+def _graphs(width: int, height: int, frames: int, seed: int) -> dict[str, dict[str, dict[str, Any]]]:
     """The workflow with the method and the one without, whose results both have `frames` frames."""
     joint = json.loads((ROOT / "workflows/api/marionette_pose.json").read_text("utf-8"))
     by_title(joint, "Reference")["inputs"]["image"] = "reference.png"
@@ -73,7 +74,7 @@ def _graphs(width: int, height: int, frames: int, seed: int) -> dict[str, dict]:
     return {"joint": joint, "plain": plain}
 
 
-def measure(seed: int) -> list[dict]:
+def measure(seed: int) -> list[dict[str, Any]]:
     """One dict a size: width, height, frames, and the step ratio over rounds (median, lowest, highest)."""
     rows = []
     with HostServer() as server:
