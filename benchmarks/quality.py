@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -136,7 +137,7 @@ class Runner:
         outputs = self.client.run(graph)
         return [self._frames(outputs[node]) for node in (("save", "round") if truth else ("save",))]
 
-    def _frames(self, output: dict) -> np.ndarray:
+    def _frames(self, output: dict[str, Any]) -> np.ndarray:
         pictures = []
         for entry in files(output):
             path = self.client.download(entry, self.folder / "result" / entry["filename"])
@@ -177,28 +178,30 @@ def judge(pair: Pair, result: np.ndarray, other: np.ndarray, round_trip: np.ndar
 
 
 def _sheet(path: Path, rows: list[np.ndarray]) -> None:
-    picture = np.concatenate(rows, 0)
-    with atomic(path) as partial:
-        partial.write_bytes(cv2.imencode(".png", cv2.resize(picture, None, fx=2, fy=2)[..., ::-1])[1].tobytes())
+    write_image(path, cv2.resize(np.concatenate(rows, 0), None, fx=2, fy=2))
 
 
-def mean_figures(figures: list[dict[str, float]]) -> dict[str, float]:
+def mean_figures(figures: list[dict[str, float]]) -> dict[str, float | None]:
     """The mean of each of FIGURES over the pairs that have it: a pair in which no part moves has no `iou`.
 
-    Raises ValueError when no pair has a figure, or when the result equals the truth, whose PSNR has no mean.
+    None where no pair has the figure. Raises ValueError when one is infinite, as the PSNR of a result that equals the truth.
     """
-    means = {}
+    means: dict[str, float | None] = {}
     for key in FIGURES:
         values = np.array([f[key] for f in figures])
         judged = values[~np.isnan(values)]
-        if not len(judged) or not np.isfinite(judged).all():
-            raise ValueError(f"no mean of {key} over {len(values)} pairs: {values.tolist()}; draw more pairs, or another seed")
-        means[key] = round(float(judged.mean()), 4)
+        if np.isinf(judged).any():
+            raise ValueError(
+                f"got {key} of {values.tolist()} over {len(values)} pairs, expected finite figures; look whether the workflow is "
+                f"handed the truth that its result is judged by"
+            )
+        means[key] = round(float(judged.mean()), 4) if len(judged) else None
     return means
 
 
-def measure(seed: int, count: int, sheet: Path | None = None) -> Iterator[dict]:
-    """One dict a row of ROWS, as soon as it is known: variant, driver, reference, n and the mean of each of FIGURES."""
+def measure(seed: int, count: int, sheet: Path | None = None) -> Iterator[dict[str, Any]]:
+    """One dict a row of ROWS, as soon as it is known: variant, driver, reference, n and the mean of each of FIGURES, None
+    where no pair has it."""
     pictures = []
     with HostServer() as server:
         runner = Runner(Client(server.url), server.input_dir)
@@ -241,7 +244,8 @@ def main() -> None:
                 partial.write_text(json.dumps({"rows": rows}, indent=2) + "\n")
     print(f"{'variant':14}{'driver':11}{'reference':11}" + "".join(f"{key:>13}" for key in FIGURES))
     for row in rows:
-        print(f"{row['variant']:14}{row['driver']:11}{row['reference']:11}" + "".join(f"{row[key]:13.3f}" for key in FIGURES))
+        means = ("-" if row[key] is None else f"{row[key]:.3f}" for key in FIGURES)
+        print(f"{row['variant']:14}{row['driver']:11}{row['reference']:11}" + "".join(f"{mean:>13}" for mean in means))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -10,9 +11,13 @@ from pathlib import Path
 
 from . import ROOT, SetupError
 
+_HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+"""What the systems say when another process has the lock; the last two are Windows'."""
+
 
 def _lock(file: int) -> None:
-    """Raises OSError when another process has it. The system frees it when the process ends, however it ends."""
+    """Raises OSError: of _HELD when another process has it, else when it cannot be locked. The system frees it when the process
+    ends, however it ends."""
     if sys.platform == "win32":
         import msvcrt
 
@@ -25,7 +30,7 @@ def _lock(file: int) -> None:
 
 @contextmanager
 def only_one(root: Path = ROOT) -> Iterator[None]:
-    """Hold the checkout's set-up lock. Raises SetupError when another run.py is setting up there."""
+    """Hold the checkout's set-up lock. Raises SetupError when another run.py is setting up there, or it cannot be locked."""
     path = root / ".setup.lock"
     try:
         file = os.open(path, os.O_CREAT | os.O_RDWR)
@@ -34,8 +39,13 @@ def only_one(root: Path = ROOT) -> Iterator[None]:
     try:
         try:
             _lock(file)
-        except OSError:
-            raise SetupError(f"another run.py is setting up {root}; wait until it is done and run this again") from None
+        except OSError as error:
+            if error.errno in _HELD:
+                raise SetupError(f"another run.py is setting up {root}; wait until it is done and run this again") from None
+            raise SetupError(
+                f"{root} cannot be locked ({error.strerror}): its file system cannot lock files, which keeps two set-ups apart; "
+                f"move the checkout to a local disk"
+            ) from error
         yield
     finally:
         with suppress(OSError):

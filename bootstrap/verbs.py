@@ -15,10 +15,17 @@ from . import ROOT, SetupError
 from .alone import only_one
 from .environment import install, make_venv, venv_python
 from .host import find_host, is_obtained, link_pack, obtain, own_host
+from .stopping import uninterrupted
 
 TEST_GROUPS = (("tests/core", "tests/training", "tests/headless", "tests/text", "tests/benchmarks"), ("tests/host",))
 """Folders by process: a ComfyUI inside the process and our own packages on sys.path shadow each other."""
 
+_WITH_VALUE = (
+    "-k", "-m", "-p", "-c", "-o", "-W", "-n", "-r", "--config-file", "--override-ini", "--pythonwarnings", "--maxfail",
+    "--junitxml", "--junit-xml", "--deselect", "--ignore", "--ignore-glob", "--confcutdir", "--rootdir", "--basetemp",
+    "--log-file", "--tb", "--durations", "--numprocesses", "--dist", "--hypothesis-profile",
+)  # fmt: skip
+"""pytest's options whose value may be a word of its own and may look like a path of the checkout (`-k training`)."""
 _NOTHING_COLLECTED = 5  # pytest's exit status
 _PATIENCE = 15.0  # seconds that an interrupted child has to stop its own children
 
@@ -49,13 +56,14 @@ def run_child(command: Sequence[str | Path], cwd: Path = ROOT) -> int:
         return status if status >= 0 else 128 - status
     except KeyboardInterrupt:
         # a Ctrl-C in a terminal has reached the child too; one sent to this process alone has not
-        for ask in (lambda: None, process.terminate, process.kill):
-            ask()
-            try:
-                process.wait(_PATIENCE)
-                break
-            except subprocess.TimeoutExpired:
-                continue
+        with uninterrupted():
+            for ask in (lambda: None, process.terminate, process.kill):
+                ask()
+                try:
+                    process.wait(_PATIENCE)
+                    break
+                except subprocess.TimeoutExpired:
+                    continue
         return 130
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -82,13 +90,19 @@ def pytest_commands(arguments: Sequence[str], root: Path = ROOT) -> list[list[st
     """The pytest command lines (without the interpreter), one a process.
 
     Arguments that name files or folders, from the checkout or from where they are typed, take the place of the default
-    folders, each in its process.
+    folders, each in its process. The value of an option is not taken for one.
 
     Raises:
         SetupError: a default folder is missing, or a named file is in none of them.
     """
-    named = {a: path for a in arguments if (path := _test_path(a, root)) is not None}
-    options = [a for a in arguments if a not in named]
+    named: dict[str, str] = {}
+    options: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        path = None if before in _WITH_VALUE else _test_path(argument, root)
+        if path is None:
+            options.append(argument)
+        else:
+            named[argument] = path
     for argument, path in named.items():
         if not any(_within(path, folder) or _within(folder, path) for group in TEST_GROUPS for folder in group):
             raise SetupError(f"got {argument}, expected a file or folder in {', '.join(f for g in TEST_GROUPS for f in g)}")
@@ -163,6 +177,9 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("what", choices=("quality", "text", "speed", "pose_draw"))
     bench.add_argument("--seed", type=int, help="draws another held-out set")
     bench.add_argument("--json", metavar="FILE", type=_absolute, help="write the figures there too")
+    bench.add_argument("--pairs", type=int, help="quality: pairs a row")
+    bench.add_argument("--sheet", metavar="FILE", type=_absolute, help="quality: write a picture of two pairs a row there")
+    bench.add_argument("--clips", type=int, help="text: clips that are measured")
     verb("comfyui", "open ComfyUI with this pack and its models in place; further arguments go to ComfyUI")
     verb("setup", "only prepare: environment, ComfyUI, link")
     return top
@@ -186,7 +203,8 @@ def main(arguments: Sequence[str]) -> int:
             print(f"ready: {venv_python()} runs ComfyUI in {host}")
             return 0
         module = "headless.demo" if options.verb == "demo" else f"benchmarks.{options.what}"
-        names = ("reference", "drive", "out") if options.verb == "demo" else ("seed", "json")
+        # a benchmark refuses what is not for it
+        names = ("reference", "drive", "out") if options.verb == "demo" else ("seed", "json", "pairs", "sheet", "clips")
         given = [(name, getattr(options, name)) for name in names]
         extra = [part for name, value in given if value is not None for part in (f"--{name}", str(value))]
         return run_child([venv_python(), "-m", module, *extra])

@@ -13,7 +13,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,10 +154,24 @@ def write_results(done: Sequence[Done], out: Path) -> list[Path]:
     return [out / "demo.mp4", out / "demo.png", metrics]
 
 
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Raises InputError in place of OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"--out: {out} cannot be written to ({error.strerror}), expected a folder that you may write to; name another one"
+        ) from error
+
+
 def run(reference: Path | None, drive: Path | None, out: Path) -> list[Path]:
-    """The whole demo; returns the files written."""
+    """The whole demo; returns the files written. Raises InputError when a file cannot be used or `out` not be written to."""
     if out.exists() and not out.is_dir():
         raise InputError(f"--out: {out} is a file, expected a folder; name another one")
+    log = out / "comfyui.log"
+    with _writing(out):
+        log.unlink(missing_ok=True)  # an earlier run's would be taken for this one's
     jobs = plan(reference, drive)
     for job in jobs:
         check(job)
@@ -166,8 +181,10 @@ def run(reference: Path | None, drive: Path | None, out: Path) -> list[Path]:
                 f"own proportions; with it, the motion is retargeted onto the character"
             )
     host = find_host()
-    out.mkdir(parents=True, exist_ok=True)
-    log = out / "comfyui.log"
+    with _writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        log.touch()  # known before the server starts
+        log.unlink()
     with tempfile.TemporaryDirectory(prefix="dreamactor-demo-") as temporary:
         jobs = [as_video(job, Path(temporary)) for job in jobs]
         with HostServer(host, log=log) as server:

@@ -161,7 +161,8 @@ def draw_poses(
     """The skeletons on screen at `times` (growing, seconds), past the end the last one.
 
     Args:
-        options: Inputs of the workflow's Pose Draw node: what is shown is then what the network is shown, only larger.
+        options: Inputs as the Pose Draw node takes them: what is shown is what it would draw from the file's poses, only larger.
+            That is what the network is shown, unless the workflow retargets them before they are drawn.
     """
     poses, fps = read_poses(path)
     chosen: dict[str, Any] = {"fit": "canvas", "face": True, "hands": True, "threshold": 0.3, "style": "dwpose"}

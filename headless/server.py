@@ -19,6 +19,7 @@ from types import TracebackType
 import requests
 
 from bootstrap.host import find_host, link_pack
+from bootstrap.stopping import uninterrupted
 
 from .device import describe
 
@@ -186,19 +187,20 @@ class HostServer:
             raise ServerDied(f"ComfyUI ended with status {status}. The end of its log:\n{self.log_tail()}")
 
     def stop(self) -> None:
-        """End the process, with everything it started, and remove its folder."""
-        process, self._process = self._process, None
-        if process is not None:
-            for ask in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
-                _signal_group(process, ask)
-                try:
-                    process.wait(10)
-                    break
-                except subprocess.TimeoutExpired:
-                    continue
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        """End the process, with everything it started, and remove its folder. A Ctrl-C meanwhile is ignored."""
+        with uninterrupted():
+            process, self._process = self._process, None
+            if process is not None:
+                for ask in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
+                    _signal_group(process, ask)
+                    try:
+                        process.wait(10)
+                        break
+                    except subprocess.TimeoutExpired:
+                        continue
+            if self._folder is not None:
+                self._folder.cleanup()
+                self._folder = None
 
     def __enter__(self) -> HostServer:
         self.start()

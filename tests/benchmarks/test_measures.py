@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from benchmarks import quality
 from benchmarks.measures import (
     colour_error,
     iou,
@@ -126,9 +131,24 @@ def test_pairs_without_a_figure_are_left_out_of_its_mean_only() -> None:
     one = dict.fromkeys(FIGURES, 2.0)
     means = mean_figures([one, one | {"iou": float("nan"), "psnr": 4.0}])
     assert (means["iou"], means["psnr"]) == (2.0, 3.0)
-    for value in (float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="no mean of iou over 1 pairs"):
-            mean_figures([one | {"iou": value}])
+    with pytest.raises(ValueError, match=r"got psnr of \[inf, nan\] over 2 pairs, expected finite figures"):
+        mean_figures([one | {"psnr": float("inf")}, one | {"psnr": float("nan")}])
+
+
+def test_a_figure_that_no_pair_has_is_left_open_and_loses_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = dict.fromkeys(FIGURES, 2.0)
+    rows = [
+        {"variant": "rgb", "driver": "bird", "reference": "bird", "n": 2, **mean_figures([figures, figures])}
+        for figures in (one | {"iou": float("nan")}, one)
+    ]
+    monkeypatch.setattr(quality, "measure", lambda *_: iter(rows))
+    monkeypatch.setattr(sys, "argv", ["quality", "--json", str(tmp_path / "quality.json")])
+    quality.main()
+    assert [row["iou"] for row in json.loads((tmp_path / "quality.json").read_text())["rows"]] == [None, 2.0]
+    table = [line.split()[3:] for line in capsys.readouterr().out.splitlines()]
+    assert [line[FIGURES.index("iou")] for line in table] == ["iou", "-", "2.000"]
 
 
 def test_another_seed_draws_other_pairs_and_the_same_seed_the_same() -> None:

@@ -9,9 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from benchmarks import quality, speed, text
-from headless.client import Progress
+from dreamactor_core.clips import ClipSpec
+from dreamactor_core.contract import Contract
+from headless.client import Progress, by_title
+from training.marionette.backbone import LORA_FOLDER
 
 KEYS = {"psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other"}
 
@@ -39,6 +43,16 @@ def test_steps_are_timed_by_their_number_not_by_the_messages() -> None:
     clock(Progress("4", "Sampler", 1, 5))
     clock(Progress("5", "Sampler", 0, 5))
     assert len(clock.seen) == 3, "another node, and a step that only begins"
+
+
+def test_both_graphs_of_the_speed_ratio_give_the_same_frames() -> None:
+    graphs = speed._graphs(64, 96, 25, 0)
+    conditioning = {name: by_title(graph, "In-context conditioning")["inputs"] for name, graph in graphs.items()}
+    with safe_open(LORA_FOLDER / by_title(graphs["joint"], "Motion LoRA")["inputs"]["lora_name"], "pt") as file:
+        contract = Contract.from_metadata(file.metadata())
+    assert (conditioning["joint"]["lead_in"], conditioning["joint"]["fps"]) == (-1, 0), "not as the LoRA was trained"
+    spec = ClipSpec.from_seconds(conditioning["joint"]["length"], contract.lead_in, contract.fps)
+    assert spec.driven == conditioning["plain"]["length"] == 25
 
 
 def test_speed_reports_a_ratio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -10,11 +11,13 @@ import subprocess
 import sys
 import tarfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from bootstrap import SetupError, environment
+from bootstrap import SetupError, alone, environment, verbs
 from bootstrap.alone import only_one
 from bootstrap.environment import LOCK, OURS, TORCH, stamp, torch_index, venv_python
 from bootstrap.host import PACK_NAME, extract, find_host, is_comfyui, link_pack, own_host, verify
@@ -35,6 +38,11 @@ def archive(path: Path, members: dict[str, bytes | tarfile.TarInfo]) -> Path:
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     return path
+
+
+def raise_(error: Exception) -> NoReturn:
+    """`raise`, where an expression is wanted."""
+    raise error
 
 
 def comfyui(folder: Path) -> Path:
@@ -246,6 +254,17 @@ def test_tests_may_be_named_in_any_way(tmp_path: Path, argument: str, groups: li
     assert [command[5:] for command in commands] == [[*group, "-x"] for group in groups]
 
 
+@pytest.mark.parametrize("option", ["-k", "-m", "--junitxml", "--deselect"])
+def test_the_value_of_an_option_is_not_a_path(tmp_path: Path, option: str) -> None:
+    for folder in ("training", *(folder for group in TEST_GROUPS for folder in group)):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    commands = pytest_commands([option, "training", "-x"], tmp_path)
+    assert [command[5:] for command in commands] == [[*group, option, "training", "-x"] for group in TEST_GROUPS]
+    # a path beside it still is one, even of the same name
+    (only,) = pytest_commands(["tests/host", option, "tests/host"], tmp_path)
+    assert only[5:] == ["tests/host", option, "tests/host"]
+
+
 def test_a_file_that_is_no_test_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "tests/networks").mkdir(parents=True)
     with pytest.raises(SetupError, match="got tests/networks, expected a file or folder in tests/core"):
@@ -263,6 +282,18 @@ def test_paths_are_meant_where_they_are_typed(monkeypatch: pytest.MonkeyPatch, t
     options = parser().parse_args(["demo", "--drive", "clip.mp4"])
     assert options.drive == str(tmp_path / "clip.mp4")
     assert options.out == str(tmp_path / "demo_out")
+
+
+def test_a_benchmark_is_given_its_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ran: list[list[str]] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(verbs, "only_one", nullcontext)
+    monkeypatch.setattr(verbs, "prepare", lambda: tmp_path)
+    monkeypatch.setattr(verbs, "run_child", lambda command: ran.append([str(part) for part in command[1:]]) or 0)
+    assert verbs.main(["bench", "quality", "--pairs", "24", "--sheet", "sheet.png"]) == 0
+    assert verbs.main(["bench", "--clips", "8", "text", "--seed", "3"]) == 0
+    assert ran[0] == ["-m", "benchmarks.quality", "--pairs", "24", "--sheet", str(tmp_path / "sheet.png")]
+    assert ran[1] == ["-m", "benchmarks.text", "--seed", "3", "--clips", "8"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
@@ -310,6 +341,21 @@ def test_two_set_ups_do_not_run_at_once(tmp_path: Path) -> None:
         pass
     with only_one(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("number", [errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK])
+def test_a_lock_that_is_held_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr(alone, "_lock", lambda _: raise_(OSError(number, os.strerror(number))))
+    with pytest.raises(SetupError, match=r"another run\.py is setting up"), only_one(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_no_other_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr(alone, "_lock", lambda _: raise_(OSError(number, os.strerror(number))))
+    with pytest.raises(SetupError, match="file system cannot lock files") as refused, only_one(tmp_path):
+        pass
+    assert str(tmp_path) in str(refused.value) and os.strerror(number) in str(refused.value)
 
 
 def test_torch_is_installed_again_when_its_index_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

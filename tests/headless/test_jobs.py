@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,29 @@ def test_the_command_refuses_without_starting_a_server(tmp_path: Path, capsys: p
     assert "error: " in (message := capsys.readouterr().err)
     assert "does not exist, expected a file" in message
     assert not out.exists()
+
+
+def test_the_log_of_an_earlier_run_is_not_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "comfyui.log").write_text("an earlier run failed")
+    assert demo.main(["--drive", str(tmp_path / "no.mp4"), "--out", str(tmp_path)]) == 1
+    assert "comfyui.log" not in capsys.readouterr().err
+    assert not (tmp_path / "comfyui.log").exists()
+
+
+def test_out_must_be_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")  # a test that runs as root meets none
+
+    out = tmp_path / "out"
+    monkeypatch.setattr(demo, "find_host", lambda: tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", refused)
+        assert demo.main(["--out", str(out)]) == 1
+    assert f"--out: {out} cannot be written to (Permission denied)" in capsys.readouterr().err
+    out.mkdir()
+    monkeypatch.setattr(Path, "touch", refused)
+    assert demo.main(["--out", str(out)]) == 1
+    assert f"--out: {out} cannot be written to (Permission denied)" in capsys.readouterr().err
 
 
 def test_out_must_not_be_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
