@@ -12,7 +12,7 @@ _SHARED = ipaddress.ip_network("100.64.0.0/10")  # overlay networks such as Tail
 
 
 def check_address(url: str) -> str:
-    """The address without a slash at its end.
+    """The address without a slash at its end, its scheme in lower case: `HTTP://` is plain http too.
 
     Raises:
         ServiceError: not http or https, without a host, with blanks inside, or with something in it that would be saved
@@ -36,7 +36,7 @@ def check_address(url: str) -> str:
     # urlsplit takes line breaks and tabs out unasked: the address that was checked would not be the one that is used
     if parts.scheme not in ("http", "https") or not host or any(character.isspace() for character in url):
         raise wrong
-    return url.rstrip("/")
+    return (parts.scheme + url[len(parts.scheme) :]).rstrip("/")
 
 
 def host_of(url: str) -> str:

@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+import requests
 
 from dreamactor_core.text import address
 from dreamactor_core.text.address import check_address, is_own
@@ -14,7 +15,7 @@ from dreamactor_core.text.ask import Asker
 from dreamactor_core.text.errors import ServiceError, TextError
 from dreamactor_core.text.keys import Key, find_key
 from dreamactor_core.text.services import Question
-from dreamactor_core.text.transport import Limits
+from dreamactor_core.text.transport import Limits, post
 
 LIMITS = Limits(connect=1, read=1, total=2, tries=1)
 
@@ -59,11 +60,23 @@ def test_names_are_their_numbers(monkeypatch: pytest.MonkeyPatch, numbers: list[
     assert is_own("http://ollama:11434/v1") is own
 
 
-def test_plain_http_to_a_public_host_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("scheme", ["http", "HTTP", "Http", "hTTP"])
+def test_plain_http_to_a_public_host_is_not_used(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
     monkeypatch.setenv("DREAMACTOR_API_KEY", "0123456789")
     monkeypatch.setenv("DREAMACTOR_API_HOST", "8.8.8.8")
-    with pytest.raises(ServiceError, match=r"8\.8\.8\.8 is not this machine.*use https"):
-        Asker("openai_compatible", "m", "http://8.8.8.8/v1", limits=LIMITS).ask(Question("?"))
+    sent: list[object] = []
+    monkeypatch.setattr(requests.Session, "send", lambda *given, **more: sent.append(given))
+    url, told = f"{scheme}://8.8.8.8/v1", r"8\.8\.8\.8 is not this machine.*use https"
+    with pytest.raises(ServiceError, match=told):
+        Asker("openai_compatible", "m", url, limits=LIMITS).ask(Question("?"))
+    with pytest.raises(ServiceError, match=told):  # nor where the address was not looked at before
+        post(url, {"Authorization": "Bearer 0123456789"}, {}, key=None, advice="", limits=LIMITS)
+    assert not sent, "the key went out unencrypted"
+
+
+@pytest.mark.parametrize("scheme", ["HTTP", "HtTpS"])
+def test_the_scheme_of_an_address_is_in_lower_case(scheme: str) -> None:
+    assert check_address(f"{scheme}://Example.com/V1/") == f"{scheme.lower()}://Example.com/V1"
 
 
 def found(url: str, file: Path | None = None, **environment: str) -> str | None:
