@@ -104,6 +104,50 @@ def test_the_key_file(tmp_path: Path) -> None:
     assert found(OPENAI, file, OPENAI_API_KEY="from-outside") == "from-outside"
 
 
+LOCAL = "http://127.0.0.1:8000/v1"
+
+
+@pytest.mark.parametrize(
+    ("written", "url", "fits"),
+    [
+        ("other.example", OTHER, True), ("other.example:443", OTHER, True), ("other.example:80", OTHER, False),
+        ("https://other.example", OTHER, True), ("HTTPS://Other.Example:443/", OTHER, True),
+        ("https://other.example/api/v1", OTHER, True), ("other.example/v1", OTHER, True), ("http://other.example", OTHER, True),
+        ("127.0.0.1:8000", LOCAL, True), ("127.0.0.1:8001", LOCAL, False), ("127.0.0.1", LOCAL, True),
+        ("http://127.0.0.1:8000/v1", LOCAL, True), ("http://127.0.0.1:8001/v1", LOCAL, False),
+        ("127.0.0.1:8000", "http://127.0.0.1/v1", False), ("127.0.0.1:80", "http://127.0.0.1/v1", True),
+        ("::1", "http://[::1]:8000/v1", True), ("[::1]", "http://[::1]:8000/v1", True),
+        ("[::1]:8000", "http://[::1]:8000/v1", True), ("[::1]:8001", "http://[::1]:8000/v1", False),
+        ("my_box:8000", "http://my_box:8000", True), ("other.example:8443", "https://other.example:8443", True),
+        ("other.example", "https://other.example.evil.example", False),
+        ("other.example", "https://evil.example/other.example", False),
+        ("https://evil.example/other.example", OTHER, False), ("example", OTHER, False), ("evil-other.example", OTHER, False),
+    ],
+)  # fmt: skip
+def test_a_host_with_a_port_or_a_scheme(tmp_path: Path, written: str, url: str, fits: bool) -> None:
+    file, expected = tmp_path / "keys.txt", "other-key" if fits else None
+    file.write_text(f"{written} other-key\n", "utf-8")
+    assert found(url, file) == expected
+    assert found(url, DREAMACTOR_API_KEY="other-key", DREAMACTOR_API_HOST=written) == expected
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["other.example:port", "other.example:99999", "ftp://other.example", "https://", "me@other.example",
+     "https://other.example@evil.example", "*.example", "*", "https://other.example?key=abc", "other.example,", "[::1",
+     "https:other.example", "https:\\\\other.example", "::1:8000:what"],
+)  # fmt: skip
+def test_what_is_not_a_host_is_told(tmp_path: Path, written: str) -> None:
+    file = tmp_path / "keys.txt"
+    file.write_text(f"# mine\n{written} other-key\n", "utf-8")
+    with pytest.raises(TextError, match=r"line 2 of the key file .* a host, expected a host such as .*127\.0\.0\.1:8000") as caught:
+        find_key(OTHER, file, {})
+    assert "other-key" not in str(caught.value) and written not in str(caught.value).split()
+    with pytest.raises(TextError, match="DREAMACTOR_API_HOST is not a host, expected a host such as") as caught:
+        find_key(OTHER, None, {"DREAMACTOR_API_KEY": "other-key", "DREAMACTOR_API_HOST": written})
+    assert "other-key" not in str(caught.value)
+
+
 @pytest.mark.parametrize("line", ["other.example", "secret-words and more", "\xff"])
 def test_a_wrong_key_file_is_an_error_that_quotes_nothing(tmp_path: Path, line: str) -> None:
     file = tmp_path / "keys.txt"
