@@ -13,7 +13,7 @@ from PIL import Image
 from dreamactor_core.text.budget import Budget, encode
 from dreamactor_core.text.checks import CONNECTIVES, FUSED_OPENING, OPENING
 from dreamactor_core.text.errors import TextError
-from dreamactor_core.text.fusion import Texts, check_given, make_texts
+from dreamactor_core.text.fusion import Texts, check_connected, check_given, make_texts
 from dreamactor_core.text.prompts import LANGUAGES, SHIPPED, Language, frames_in_words, load_prompts
 
 
@@ -110,6 +110,28 @@ def test_what_is_given_is_not_asked_for() -> None:
         make_texts("fused", Texts(motion="It moves."), never, lambda: "A dog.", lambda m, a: f"{a}|{m}").fused == "A dog.|It moves."
     )
     assert make_texts("fused", Texts("All."), never, never, never) == Texts("All.")
+
+
+ALL = ("fused_prompt", "motion_text", "appearance_text")
+
+
+@pytest.mark.parametrize("empty", ["", " \n"])
+@pytest.mark.parametrize("name", ALL)
+def test_a_text_that_is_connected_but_empty_is_told(name: str, empty: str) -> None:
+    connected = dict.fromkeys(ALL) | {name: empty}
+    rest = [other for other in ALL if other != name]
+    told = rf"{name} is connected but empty, expected a text; look at the node that made it \(Generate Text: max_length, model\)"
+    with pytest.raises(TextError, match=told):
+        check_connected("fused", connected, rest)
+    (warning,) = check_connected("fused", connected, ALL)
+    assert warning.startswith(f"{name} is connected but empty, and taken as not connected")
+    assert check_connected("none", connected, ()) == [], "it is not needed"
+
+
+def test_what_is_not_connected_is_not_empty() -> None:
+    assert check_connected("fused", dict.fromkeys(ALL), ()) == []
+    assert check_connected("fused", dict.fromkeys(ALL, "A text."), ()) == []
+    assert check_connected("fused", dict.fromkeys(ALL, "") | {"fused_prompt": "A text."}, ()) == [], "nothing else is needed"
 
 
 def test_an_unknown_mode() -> None:
