@@ -19,7 +19,7 @@ from ..dreamactor_core.clips import resample_rate
 from ..dreamactor_core.text.budget import SECONDS, Budget, encode, shrink
 from ..dreamactor_core.text.errors import TextError
 from ..dreamactor_core.text.fusion import MODES, ON_BAD_ANSWER, Texts, Writer, check_connected, check_given, make_texts
-from ..dreamactor_core.text.prompts import LANGUAGES, SHIPPED, TASKS, Prompts, frames_in_words, load_prompts
+from ..dreamactor_core.text.prompts import LANGUAGES, SHIPPED, TASKS, Prompts, frames_in_words, load_prompts, version_of
 from ..dreamactor_core.text.transport import DEFAULT_LIMITS, Limits, patience
 from .frames import open_frames
 from .loaders import CATEGORY
@@ -34,8 +34,17 @@ def _folder() -> Path:
     return Path(folder_paths.get_system_user_directory("dreamactor"))
 
 
+def _prompt_folders() -> tuple[Path, Path]:
+    return _folder() / "prompts", SHIPPED
+
+
 def _prompts(language: str) -> Prompts:
-    return load_prompts(language, (_folder() / "prompts", SHIPPED))
+    return load_prompts(language, _prompt_folders())
+
+
+def _version(language: str | None) -> str:
+    """For the host's fingerprint, which is asked for before a linked language is known: None then."""
+    return version_of(language, _prompt_folders())
 
 
 def _one_picture(reference: torch.Tensor | None, budget: Budget) -> np.ndarray:
@@ -176,9 +185,9 @@ class TextFusion(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, language: str, **others: Any) -> str:
+    def fingerprint_inputs(cls, language: str | None, **others: Any) -> str:
         """Changes when a prompt file is edited; all else that matters is an input."""
-        return _prompts(language).version
+        return _version(language)
 
     @classmethod
     def execute(
@@ -314,9 +323,9 @@ class TextPrompt(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def fingerprint_inputs(cls, language: str, **others: Any) -> str:
+    def fingerprint_inputs(cls, language: str | None, **others: Any) -> str:
         """Changes when a prompt file is edited."""
-        return _prompts(language).version
+        return _version(language)
 
     @classmethod
     def execute(

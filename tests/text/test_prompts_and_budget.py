@@ -14,7 +14,7 @@ from dreamactor_core.text.budget import Budget, encode
 from dreamactor_core.text.checks import CONNECTIVES, FUSED_OPENING, OPENING
 from dreamactor_core.text.errors import TextError
 from dreamactor_core.text.fusion import Texts, check_connected, check_given, make_texts
-from dreamactor_core.text.prompts import LANGUAGES, SHIPPED, Language, frames_in_words, load_prompts
+from dreamactor_core.text.prompts import LANGUAGES, SHIPPED, Language, frames_in_words, load_prompts, version_of
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -46,6 +46,15 @@ def test_an_edited_prompt_is_used_and_has_another_version(tmp_path: Path) -> Non
     after = load_prompts("en", [tmp_path, SHIPPED])
     assert after.version != before.version and after.texts["motion"].endswith("Be brief.")
     assert load_prompts("zh", [tmp_path, SHIPPED]).version == load_prompts("zh").version != before.version
+
+
+def test_the_version_of_a_language_that_is_not_known_yet_is_that_of_all(tmp_path: Path) -> None:
+    assert [version_of(language) for language in LANGUAGES] == [load_prompts(language).version for language in LANGUAGES]
+    seen = {version_of(None, [tmp_path])}
+    for count, language in enumerate(LANGUAGES, 2):
+        (tmp_path / f"appearance.{language}.txt").write_text("What is it like?", "utf-8")
+        seen.add(version_of(None, [tmp_path]))
+        assert len(seen) == count, f"an edited prompt in {language} is not seen"
 
 
 @pytest.mark.parametrize(
