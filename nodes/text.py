@@ -18,8 +18,8 @@ from comfy_api.latest import io
 from ..dreamactor_core.clips import resample_rate
 from ..dreamactor_core.text.budget import SECONDS, Budget, encode, shrink
 from ..dreamactor_core.text.errors import TextError
-from ..dreamactor_core.text.fusion import MODES, ON_BAD_ANSWER, Texts, Writer, check_given, make_texts
-from ..dreamactor_core.text.prompts import LANGUAGES, SHIPPED, TASKS, Prompts, frames_in_words, load_prompts
+from ..dreamactor_core.text.fusion import MODES, ON_BAD_ANSWER, Texts, Writer, check_connected, check_given, make_texts
+from ..dreamactor_core.text.prompts import LANGUAGES, SHIPPED, TASKS, Prompts, frames_in_words, load_prompts, version_of
 from ..dreamactor_core.text.transport import DEFAULT_LIMITS, Limits, patience
 from .frames import open_frames
 from .loaders import CATEGORY
@@ -34,8 +34,17 @@ def _folder() -> Path:
     return Path(folder_paths.get_system_user_directory("dreamactor"))
 
 
+def _prompt_folders() -> tuple[Path, Path]:
+    return _folder() / "prompts", SHIPPED
+
+
 def _prompts(language: str) -> Prompts:
-    return load_prompts(language, (_folder() / "prompts", SHIPPED))
+    return load_prompts(language, _prompt_folders())
+
+
+def _version(language: str | None) -> str:
+    """For the host's fingerprint, which is asked for before a linked language is known: None then."""
+    return version_of(language, _prompt_folders())
 
 
 def _one_picture(reference: torch.Tensor | None, budget: Budget) -> np.ndarray:
@@ -176,9 +185,9 @@ class TextFusion(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, language: str, **others: Any) -> str:
+    def fingerprint_inputs(cls, language: str | None, **others: Any) -> str:
         """Changes when a prompt file is edited; all else that matters is an input."""
-        return _prompts(language).version
+        return _version(language)
 
     @classmethod
     def execute(
@@ -200,9 +209,11 @@ class TextFusion(io.ComfyNode):
         fused_prompt: str | None = None,
         timeout: float = DEFAULT_LIMITS.read,
     ) -> io.NodeOutput:
-        given = Texts(*((text or "").strip() for text in (fused_prompt, motion_text, appearance_text)))
+        connected = {"fused_prompt": fused_prompt, "motion_text": motion_text, "appearance_text": appearance_text}
+        given = Texts(*((text or "").strip() for text in connected.values()))
         bar, tell = comfy.utils.ProgressBar(3), _tell(cls.hidden.unique_id)
-        warnings = check_given(given, language) if mode != "none" else []
+        warnings = check_connected(mode, connected, _makeable(service, mode, reference, driving, pose_keypoint))
+        warnings += check_given(given, language) if mode != "none" else []
 
         def step(text: str) -> str:
             bar.update(1)
@@ -240,6 +251,15 @@ def _writer(
     poll = comfy.model_management.throw_exception_if_processing_interrupted
     asker = Asker(service, model, base_url, _folder() / "keys.txt", limits, poll)
     return Writer(asker, _prompts(language), AnswerCache(_folder() / "text_cache"), on_bad_answer, tell)
+
+
+def _makeable(service: str, mode: str, reference: Any, driving: Any, pose_keypoint: Any) -> set[str]:
+    """The texts that can be made of what is connected, or done without: keypoints warn where they lack the looks."""
+    if service == KEYPOINTS:
+        can = {"fused_prompt": mode != "fused", "motion_text": pose_keypoint is not None, "appearance_text": True}
+    else:
+        can = {"fused_prompt": True, "motion_text": driving is not None, "appearance_text": reference is not None}
+    return {name for name, possible in can.items() if possible}
 
 
 def _without_model(mode: str, given: Texts) -> list[str]:
@@ -303,9 +323,9 @@ class TextPrompt(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def fingerprint_inputs(cls, language: str, **others: Any) -> str:
+    def fingerprint_inputs(cls, language: str | None, **others: Any) -> str:
         """Changes when a prompt file is edited."""
-        return _prompts(language).version
+        return _version(language)
 
     @classmethod
     def execute(
@@ -321,11 +341,13 @@ class TextPrompt(io.ComfyNode):
     ) -> io.NodeOutput:
         prompts, budget = _prompts(language), Budget(sample_fps, longest_side)
         if task == "fusion":
-            absent = [name for name, text in (("motion_text", motion_text), ("appearance_text", appearance_text)) if not text]
+            texts = {"motion_text": motion_text, "appearance_text": appearance_text}
+            absent = [name for name, text in texts.items() if text is None]
             if absent:
                 raise TextError(
                     f"the task fusion lacks {' and '.join(absent)}, expected both texts; connect two Generate Text nodes"
                 )
+            check_connected("fused", texts, makeable=())
             return io.NodeOutput(prompts.fill("fusion", motion=motion_text, appearance=appearance_text), None)
         if task == "motion":
             shown = _sampled(images, driving_fps, budget)

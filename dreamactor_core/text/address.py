@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ _SHARED = ipaddress.ip_network("100.64.0.0/10")  # overlay networks such as Tail
 
 
 def check_address(url: str) -> str:
-    """The address without a slash at its end.
+    """The address without a slash at its end, its scheme in lower case: `HTTP://` is plain http too.
 
     Raises:
         ServiceError: not http or https, without a host, with blanks inside, or with something in it that would be saved
@@ -36,12 +37,42 @@ def check_address(url: str) -> str:
     # urlsplit takes line breaks and tabs out unasked: the address that was checked would not be the one that is used
     if parts.scheme not in ("http", "https") or not host or any(character.isspace() for character in url):
         raise wrong
-    return url.rstrip("/")
+    return (parts.scheme + url[len(parts.scheme) :]).rstrip("/")
 
 
 def host_of(url: str) -> str:
     """The host's name or number, in lower case."""
     return (urlsplit(url).hostname or "").lower()
+
+
+def port_of(url: str) -> int | None:
+    """The port, written or the scheme's own."""
+    parts = urlsplit(url)
+    return parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+
+
+def parse_host(written: str) -> tuple[str, int | None]:
+    """Host in lower case and port (None: any) of HOST, HOST:PORT or an address, of which scheme and path do not matter.
+
+    Raises:
+        ValueError: none of these. The message does not quote it: it may be a key.
+    """
+    wrong = ValueError("expected a host such as openrouter.ai, 127.0.0.1:8000 or https://openrouter.ai")
+    try:
+        return str(ipaddress.IPv6Address(written)), None  # the only host that may be written with colons of its own
+    except ValueError:
+        pass
+    try:
+        parts = urlsplit(written if "://" in written else f"//{written}")
+        host, port = (parts.hostname or "").lower(), parts.port
+    except ValueError:
+        raise wrong from None
+    # a name before an @ is easily taken for the host, and is not
+    if parts.scheme not in ("", "http", "https") or "@" in parts.netloc or parts.query or parts.fragment:
+        raise wrong
+    if not (re.fullmatch(r"[\w.-]+", host) or (parts.netloc.startswith("[") and host)):
+        raise wrong
+    return host, port
 
 
 def _is_private(number: str) -> bool:

@@ -151,23 +151,38 @@ def check_appearance(answer: str, language: Language = "en") -> list[str]:
 
 def _naming(text: str, language: Language) -> str:
     """The first words of a description, which say what the character is."""
-    first = re.split(r"[.;]", text)[0]
-    ends = (m.start() for m in _pattern(LEXICONS[language].subject_ends, language).finditer(first) if m.start())
-    return first[: min(ends, default=len(first))]
+    return _until(LEXICONS[language].subject_ends, re.split(r"[.;]", text)[0], language)
+
+
+def _until(ends: Words, text: str, language: Language) -> str:
+    """The text up to the first of the words that does not begin it."""
+    return text[: min((m.start() for m in _pattern(ends, language).finditer(text) if m.start()), default=len(text))]
+
+
+def _animal(name: str, language: Language) -> Kind | None:
+    """The animal that the first noun phrase names with its last word: a lion, but not a lion tamer."""
+    lexicon = LEXICONS[language]
+    animals: tuple[tuple[Kind, Words], ...] = (("bird", lexicon.birds), ("quadruped", lexicon.quadrupeds))
+    last = re.compile(rf"(?:\s*(?:{'|'.join(lexicon.head_tails)}))*\s*(?:$|[(\[:!?\u2013\u2014\uff08-])", re.IGNORECASE)
+    # what stands before the comma may be adjectives; the first part that knows of an animal decides
+    for part in _until(lexicon.phrase_ends, name, language).split(","):
+        found = [(kind, part[m.end() :]) for kind, words in animals for m in _find(part, words, language)]
+        if found:
+            return next((kind for kind, rest in found if last.match(rest)), None)
+    return None
 
 
 def kind_of(appearance: str, language: Language = "en") -> Kind | None:
     """What the character is, by the first words of its description; None where they do not tell.
 
-    Nor do they where an animal is a toy, a mascot or a drawing: such may have hands.
+    Nor do they where an animal is a toy, a mascot or a drawing, or only says what a person does: such may have hands.
     """
     name, lexicon = _naming(_plain(appearance), language), LEXICONS[language]
     if _find(name, lexicon.humans, language):
         return "human"
     if _find(name, lexicon.pretended, language):
         return None
-    animals: tuple[tuple[Kind, Words], ...] = (("bird", lexicon.birds), ("quadruped", lexicon.quadrupeds))
-    return next((kind for kind, words in animals if _find(name, words, language)), None)
+    return _animal(name, language)
 
 
 def check_fusion(answer: str, appearance: str, language: Language = "en") -> list[str]:

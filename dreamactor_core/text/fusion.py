@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
@@ -107,6 +107,28 @@ def check_given(given: Texts, language: Language) -> list[str]:
         for what, text, wrong in checked
         if text and wrong
     ]
+
+
+def check_connected(mode: Mode, connected: Mapping[str, str | None], makeable: Collection[str]) -> list[str]:
+    """Warnings about texts that are connected but empty, and are made as if they were not connected.
+
+    Args:
+        connected: The texts by the names of their inputs; None: not connected.
+        makeable: Names of those that can be made, or done without.
+
+    Raises:
+        TextError: such a text is needed and cannot be made.
+    """
+    if mode == "none" or (connected.get("fused_prompt") or "").strip():
+        return []
+    warnings = []
+    for name in (name for name, text in connected.items() if text is not None and not text.strip()):
+        trouble = f"{name} is connected but empty"
+        advice = "look at the node that made it (Generate Text: max_length, model)"
+        if name not in makeable:
+            raise TextError(f"{trouble}, expected a text; {advice}")
+        warnings.append(f"{trouble}, and taken as not connected; if it should hold a text, {advice}.")
+    return warnings
 
 
 def make_texts(

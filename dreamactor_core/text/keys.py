@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from .address import host_of
+from .address import host_of, parse_host, port_of
 from .errors import TextError
 
 _HOSTS = {"GEMINI_API_KEY": "generativelanguage.googleapis.com", "OPENAI_API_KEY": "api.openai.com"}
@@ -46,16 +46,33 @@ def _checked(secret: str, source: str) -> Key:
     return Key(secret)
 
 
+def _fits(written: str, url: str) -> bool:
+    """Whether a key that was written for this host is for `url`. Raises ValueError for what is not a host."""
+    host, port = parse_host(written)
+    return host == host_of(url) and port in (None, port_of(url))
+
+
 def find_key(url: str, file: Path | None, environment: Mapping[str, str] = os.environ) -> Key | None:
     """The key for the host of `url`, or None.
 
     Looked for in `GEMINI_API_KEY` and `OPENAI_API_KEY` (each for that company's own host), in `DREAMACTOR_API_KEY` (for
-    the host named in `DREAMACTOR_API_HOST`), then in the key file: lines of a host and a key, `#` begins a comment.
+    the host named in `DREAMACTOR_API_HOST`), then in the key file: lines of a host and a key, `#` begins a comment, the
+    first that fits counts. A host may be written as `address.parse_host` says; with a port, it is for that port only.
+
+    Raises:
+        TextError: what stands for a host or a key is none, or the file cannot be read as such lines.
     """
-    host = host_of(url)
-    for name, owner in ((_ANY_KEY, environment.get(_ANY_HOST, "").strip().lower()), *_HOSTS.items()):
+    secret, owner = environment.get(_ANY_KEY, "").strip(), environment.get(_ANY_HOST, "").strip()
+    if secret and owner:
+        try:
+            fits = _fits(owner, url)
+        except ValueError as error:
+            raise TextError(f"{_ANY_HOST} is not a host, {error}; correct it in the environment and restart ComfyUI") from None
+        if fits:
+            return _checked(secret, _ANY_KEY)
+    for name, company in _HOSTS.items():
         secret = environment.get(name, "").strip()
-        if secret and owner == host:
+        if secret and company == host_of(url):
             return _checked(secret, name)
     if file is None or not file.is_file():
         return None
@@ -64,11 +81,15 @@ def find_key(url: str, file: Path | None, environment: Mapping[str, str] = os.en
     except (OSError, UnicodeDecodeError):
         lines = ["?"]
     for number, line in enumerate(lines, 1):
-        words = line.split("#")[0].split()
+        words, source = line.split("#")[0].split(), f"line {number} of the key file {file}"
         if words and len(words) != 2:
-            raise TextError(f"line {number} of the key file {file} is not a host and a key with a blank between; correct it")
-        if words and words[0].lower() == host:
-            return _checked(words[1], f"line {number} of the key file {file}")
+            raise TextError(f"{source} is not a host and a key with a blank between; correct it")
+        try:
+            fits = bool(words) and _fits(words[0], url)
+        except ValueError as error:
+            raise TextError(f"{source} does not begin with a host, {error}, a blank and a key; correct it") from None
+        if fits:
+            return _checked(words[1], source)
     return None
 
 

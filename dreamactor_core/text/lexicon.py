@@ -26,6 +26,8 @@ class Lexicon:
         humans, birds, quadrupeds: What a character can be.
         pretended: What makes an animal one that may have hands: a toy, a mascot, a cartoon.
         subject_ends: What ends the naming of the character in its description.
+        phrase_ends: What ends, within that, the noun phrase whose last word says what the character is.
+        head_tails: What may follow that word without making it another one.
     """
 
     looks: Words
@@ -44,6 +46,8 @@ class Lexicon:
     quadrupeds: Words
     pretended: Words
     subject_ends: Words
+    phrase_ends: Words
+    head_tails: Words
 
 
 def _words(listed: str) -> Words:
@@ -54,6 +58,11 @@ _PEOPLE_EN = _words(r"""
     m[ae]n, wom[ae]n, boys?, girls?, lad(?:y|ies), gentlem[ae]n, guys?, grandmother, grandfather, mother,
     father
 """)
+
+_DETERMINERS_EN = "(?:an?|the|its|his|her|their|this|that|these|those|some|one|two|three|another|each|both)"
+_PREPOSITIONS_EN = (
+    "in|on|at|by|from|to|for|into|near|under|over|above|behind|against|without|inside|among|between|around|next|across|through"
+)
 
 ENGLISH = Lexicon(
     looks=_PEOPLE_EN
@@ -114,7 +123,7 @@ ENGLISH = Lexicon(
     falcons?, owls?, pigeons?, doves?, sparrows?, crows?, ravens?, penguins?, peacocks?, flamingo(?:s|es)?, turkeys?,
     ostrich(?:es)?, canar(?:y|ies), cockatoos?, macaws?, chicks?, seagulls?, gulls?, toucans?, mallards?, budgies?,
     budgerigars?, parakeets?, cockatiels?, finch(?:es)?, woodpeckers?, kingfishers?, hummingbirds?, storks?, herons?, pelicans?,
-    puffins?, vultures?, magpies?, pheasants?, quails?, emus?
+    puffins?, vultures?, magpies?, pheasants?, quails?, emus?, owlets?, goslings?, cygnets?
     """),
     quadrupeds=_words(r"""
     cats?, kittens?, dogs?, pupp(?:y|ies), horses?, pon(?:y|ies), fox(?:es)?, wolf, wolves, lions?, tigers?, leopards?,
@@ -129,13 +138,28 @@ ENGLISH = Lexicon(
     jaguars?, stallions?, mares?, foals?, colts?, mustangs?, ox, oxen, buffalos?, bison, cal(?:f|ves), ewes?, rams?, boars?,
     piglets?, hogs?, moose, elks?, reindeer, antelopes?, gazelles?, llamas?, alpacas?, otters?, beavers?, badgers?, hedgehogs?,
     ferrets?, weasels?, skunks?, gerbils?, chinchillas?, rhino(?:s|ceros|ceroses)?, hippo(?:s|potamus|potamuses)?, hyenas?,
-    coyotes?, jackals?
+    coyotes?, jackals?, cubs?, pups?, fawns?, stags?
     """),
     pretended=_words(r"""
     teddy, teddies, toys?, mascots?, cartoon(?:s|ish)?, anthropomorphi[cs]\w*, anthro, plush(?:y|ie|ies)?, stuffed, humanoid,
     puppets?, dolls?, animated, robot(?:s|ic)?, balloon
     """),
-    subject_ends=_words("with, wearing, whose, who, that, which, has, holding, carrying, dressed, in a, in an, on, beside, riding"),
+    subject_ends=_words(r"""
+    with, wearing, whose, who, that, which, has, holding, carrying, dressed, in a, in an, on, beside,
+    riding(?! \w\w\w+(?:er|or|ist|ast|ent)s?\b)
+    """),
+    phrase_ends=(
+        _PREPOSITIONS_EN,
+        rf"(?:like|as|and|\w+ing)(?= {_DETERMINERS_EN}\b)",
+        rf"(?<=, ){_DETERMINERS_EN}",  # "A small, brown dog" goes on after the comma, "A robot, a dog" does not
+        "".join(f"(?<!{word} )" for word in ("pair", "group", "couple", "trio", "kind", "type", "breed", "herd", "flock", "pack"))
+        + "of",
+        "is|are|was|were|have|had|sits?|stands?|walks|runs|lies|looks|wears|features|displays|appears|seems|holds|carries|rides",
+        # after the noun, and not before it as in "a sitting cat" or "a dog walking teacher"
+        r"(?:sitting|standing|lying|perched|seated|walking|running|looking|facing|jumping|crouching|resting|covered|seen|shown)"
+        rf"(?=\s*$|,| (?:{_PREPOSITIONS_EN}|with|up|down|upright|\w+ly)\b)",
+    ),
+    head_tails=_words("mix(?:es)?, cross(?:es|breeds?)?, breeds?, hybrids?, males?, females?"),
 )
 
 _PEOPLE_ZH = _words(r"""
@@ -171,7 +195,7 @@ CHINESE = Lexicon(
     """),
     humans=_PEOPLE_ZH
     + _words(r"""
-    人物, 一个人, 人类, 儿童, 小孩, 孩子, 婴儿, 成年人, 青年, 少年
+    人物, 一个人, 人类, 儿童, 小孩, 孩子, 婴儿, 成年人, 青年, 少年, 一位, 两位, 三位, 一名, 两名, 三名
     """),
     birds=_words("鸟, 鹦鹉, 鸡, 鸭, 鹅, 天鹅, 鹰, 隼, 猫头鹰, 鸽, 麻雀, 乌鸦, 企鹅, 孔雀, 火烈鸟, 鸵鸟, 海鸥, 燕子"),
     quadrupeds=_words(r"""
@@ -183,6 +207,8 @@ CHINESE = Lexicon(
     身穿, 穿着, 戴着, 长着, 有着, 拿着, 带有, 。, 、
     """)
     + (",", "\uff0c"),
+    phrase_ends=_words("牵着, 骑着, 遛着, 着一, 和一, 与一"),
+    head_tails=_words("子, 儿, 咪, 崽, 犊, 羔, 驹, 仔, 宝, 雏, 类, 动物, 混血"),
 )
 
 LEXICONS = {"en": ENGLISH, "zh": CHINESE}

@@ -71,3 +71,12 @@ def load_prompts(language: Language, folders: Sequence[Path] = (SHIPPED,)) -> Pr
             raise TextError(f"the prompt {path} {lack}; put it back, or delete the file if it is a copy of yours")
         texts[name] = text
     return Prompts(language, texts)
+
+
+def version_of(language: Language | None, folders: Sequence[Path] = (SHIPPED,)) -> str:
+    """The version of one language's prompts; None: of all, for who does not know the language yet.
+
+    Raises:
+        TextError: as `load_prompts`.
+    """
+    return " ".join(load_prompts(each, folders).version for each in ((language,) if language else LANGUAGES))

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from .address import host_of, is_own
 from .errors import ServiceError
@@ -159,7 +160,7 @@ class _Try(threading.Thread):
         self, requests: Any, url: str, headers: Mapping[str, str], body: bytes, limits: Limits, deadline: float
     ) -> _Outcome:
         own = is_own(url)
-        if not own and url.startswith("http:"):
+        if not own and urlsplit(url).scheme != "https":  # as requests reads it: in any case of letters
             return _Outcome(
                 trouble=f"{host_of(url)} is not this machine nor one of a private network, and http is not encrypted; use https"
             )

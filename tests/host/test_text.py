@@ -185,6 +185,27 @@ def test_keypoints_need_no_service(client: Client) -> None:
     prompt["text"]["inputs"]["mode"] = "fused"
     with pytest.raises(PromptFailed, match="keypoints cannot fuse"):
         client.run(prompt)
+    prompt["empty"] = {"class_type": "PrimitiveStringMultiline", "inputs": {"value": " "}}
+    prompt["text"]["inputs"] |= {"fused_prompt": ["empty", 0]}
+    with pytest.raises(PromptFailed, match=r"fused_prompt is connected but empty.*Generate Text: max_length"):
+        client.run(prompt)
+
+
+def test_an_empty_answer_of_a_local_model_is_told(client: Client) -> None:
+    prompt = {
+        "mine": {"class_type": "PrimitiveStringMultiline", "inputs": {"value": "A cat."}},
+        "empty": {"class_type": "PrimitiveStringMultiline", "inputs": {"value": ""}},
+        "ask": {
+            "class_type": "DreamActorTextPrompt",
+            "inputs": {"task": "fusion", "language": "en", "motion_text": ["empty", 0], "appearance_text": ["mine", 0]},
+        },
+        "shown": {"class_type": "PreviewAny", "inputs": {"source": ["ask", 0]}},
+    }
+    with pytest.raises(PromptFailed, match=r"motion_text is connected but empty.*Generate Text: max_length"):
+        client.run(prompt)
+    del prompt["ask"]["inputs"]["motion_text"]
+    with pytest.raises(PromptFailed, match="the task fusion lacks motion_text"):
+        client.run(prompt)
 
 
 def test_an_address_with_a_password_is_refused_before_anything_runs(client: Client, service: Any) -> None:

@@ -220,6 +220,44 @@ def test_appearance_in_chinese() -> None:
         ("A bear holding a toy.", "quadruped"),
         ("A duckboard.", None),
         ("A round blue robot.", None),
+        # who has to do with animals is none
+        ("A male lion tamer with a whip.", None),
+        ("A female horse rider, blond, in a red coat.", None),
+        ("A young female dog walker in a red coat.", None),
+        ("A dog groomer, female, with brown hair.", None),
+        ("A chicken farmer with a straw hat.", None),
+        ("A chicken farmer and a dog.", None),
+        ("A horse riding instructor with a helmet.", None),
+        ("A dog walking teacher.", None),
+        ("A dog and cat groomer.", None),
+        ("A dog's owner, male.", None),
+        ("A walker of dogs.", None),
+        ("A knight leading a horse.", None),
+        ("A knight riding her horse.", None),
+        ("A knight, a dog at the heel.", None),
+        ("A cat burglar in black.", None),
+        ("A cub scout.", None),
+        # and an animal stays one
+        ("A male lion.", "quadruped"),
+        ("A male lion with a dark mane.", "quadruped"),
+        ("An orange cat, gender undistinguishable, with green eyes.", "quadruped"),
+        ("A small, fluffy, white dog with black eyes.", "quadruped"),
+        ("A dog, male, brown.", "quadruped"),
+        ("A cat in the arms of a knight.", "quadruped"),
+        ("A cat sitting on a chair.", "quadruped"),
+        ("A sitting cat.", "quadruped"),
+        ("A lion is shown.", "quadruped"),
+        ("A dog and a cat.", "quadruped"),
+        ("A dog and cat.", "quadruped"),
+        ("A pair of brown dogs with collars.", "quadruped"),
+        ("Two dogs of one breed.", "quadruped"),
+        ("A corgi mix, brown.", "quadruped"),
+        ("A lion cub.", "quadruped"),
+        ("A cat (tabby) with a bell.", "quadruped"),
+        ("A horse \u2013 its mane is black.", "quadruped"),
+        ("A king penguin.", "bird"),
+        ("A duckling with yellow down.", "bird"),
+        ("A green parrot from the side.", "bird"),
     ],
 )
 def test_what_the_character_is(appearance: str, kind: str | None) -> None:
@@ -229,7 +267,13 @@ def test_what_the_character_is(appearance: str, kind: str | None) -> None:
 @pytest.mark.parametrize(
     ("appearance", "kind"),
     [("一只橘色的猫,毛很短。", "quadruped"), ("一只绿色的鹦鹉,嘴是黑色的。", "bird"), ("一个女孩,抱着一只猫。", "human"),
-     ("一个机器人,戴着马尾假发。", None), ("一只金毛,戴着项圈。", "quadruped"), ("一只卡通熊,穿着警服。", None)],
+     ("一个机器人,戴着马尾假发。", None), ("一只金毛,戴着项圈。", "quadruped"), ("一只卡通熊,穿着警服。", None),
+     ("一位狮子驯兽师,男性。", "human"), ("一个狮子驯兽师,性别无法分辨。", None), ("一个驯马师,穿着红色外套。", None),
+     ("一名骑马的运动员。", "human"),
+     ("一个狗的主人。", None), ("一个老者牵着一匹马。", None), ("一个养鸡场主。", None),
+     ("一头雄性狮子,性别为雄。", "quadruped"), ("一只小猫咪。", "quadruped"), ("一只金毛犬。", "quadruped"),
+     ("一只猫和一只狗。", "quadruped"),
+     ("一只黑白相间的大熊猫,圆耳朵。", "quadruped"), ("一只猫头鹰,羽毛是棕色的。", "bird"), ("一只白鸽子。", "bird")],
 )  # fmt: skip
 def test_what_the_character_is_in_chinese(appearance: str, kind: str | None) -> None:
     for text in (appearance, appearance.replace(",", COMMA)):
@@ -266,6 +310,11 @@ def test_limbs_that_animals_do_not_have(words: str, fault: str | None) -> None:
         problems = told(check_fusion(f"In the video, a {animal} {words}.", f"A green {animal} with a collar."))
         assert (fault is None and problems == "") or (fault is not None and fault in problems and instead in problems)
         assert check_fusion(f"In the video, a {animal} {words}.", "A man in the costume of an animal.") == []
+
+
+@pytest.mark.parametrize("trade", ["male lion tamer with a whip", "female horse rider", "dog groomer, female, in a blue coat"])
+def test_who_has_to_do_with_animals_has_hands(trade: str) -> None:
+    assert check_fusion(f"In the video, a {trade} raises the right hand.", f"A {trade}.") == []
 
 
 def test_fusion_in_chinese() -> None:

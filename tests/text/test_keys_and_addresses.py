@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+import requests
 
 from dreamactor_core.text import address
 from dreamactor_core.text.address import check_address, is_own
@@ -14,7 +15,7 @@ from dreamactor_core.text.ask import Asker
 from dreamactor_core.text.errors import ServiceError, TextError
 from dreamactor_core.text.keys import Key, find_key
 from dreamactor_core.text.services import Question
-from dreamactor_core.text.transport import Limits
+from dreamactor_core.text.transport import Limits, post
 
 LIMITS = Limits(connect=1, read=1, total=2, tries=1)
 
@@ -59,11 +60,23 @@ def test_names_are_their_numbers(monkeypatch: pytest.MonkeyPatch, numbers: list[
     assert is_own("http://ollama:11434/v1") is own
 
 
-def test_plain_http_to_a_public_host_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("scheme", ["http", "HTTP", "Http", "hTTP"])
+def test_plain_http_to_a_public_host_is_not_used(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
     monkeypatch.setenv("DREAMACTOR_API_KEY", "0123456789")
     monkeypatch.setenv("DREAMACTOR_API_HOST", "8.8.8.8")
-    with pytest.raises(ServiceError, match=r"8\.8\.8\.8 is not this machine.*use https"):
-        Asker("openai_compatible", "m", "http://8.8.8.8/v1", limits=LIMITS).ask(Question("?"))
+    sent: list[object] = []
+    monkeypatch.setattr(requests.Session, "send", lambda *given, **more: sent.append(given))
+    url, told = f"{scheme}://8.8.8.8/v1", r"8\.8\.8\.8 is not this machine.*use https"
+    with pytest.raises(ServiceError, match=told):
+        Asker("openai_compatible", "m", url, limits=LIMITS).ask(Question("?"))
+    with pytest.raises(ServiceError, match=told):  # nor where the address was not looked at before
+        post(url, {"Authorization": "Bearer 0123456789"}, {}, key=None, advice="", limits=LIMITS)
+    assert not sent, "the key went out unencrypted"
+
+
+@pytest.mark.parametrize("scheme", ["HTTP", "HtTpS"])
+def test_the_scheme_of_an_address_is_in_lower_case(scheme: str) -> None:
+    assert check_address(f"{scheme}://Example.com/V1/") == f"{scheme.lower()}://Example.com/V1"
 
 
 def found(url: str, file: Path | None = None, **environment: str) -> str | None:
@@ -89,6 +102,50 @@ def test_the_key_file(tmp_path: Path) -> None:
     file.write_text("# mine\n\nother.example   other-key # of last year\r\napi.openai.com openai-key\n", "utf-8")
     assert (found(OTHER, file), found(OPENAI, file), found(GEMINI, file)) == ("other-key", "openai-key", None)
     assert found(OPENAI, file, OPENAI_API_KEY="from-outside") == "from-outside"
+
+
+LOCAL = "http://127.0.0.1:8000/v1"
+
+
+@pytest.mark.parametrize(
+    ("written", "url", "fits"),
+    [
+        ("other.example", OTHER, True), ("other.example:443", OTHER, True), ("other.example:80", OTHER, False),
+        ("https://other.example", OTHER, True), ("HTTPS://Other.Example:443/", OTHER, True),
+        ("https://other.example/api/v1", OTHER, True), ("other.example/v1", OTHER, True), ("http://other.example", OTHER, True),
+        ("127.0.0.1:8000", LOCAL, True), ("127.0.0.1:8001", LOCAL, False), ("127.0.0.1", LOCAL, True),
+        ("http://127.0.0.1:8000/v1", LOCAL, True), ("http://127.0.0.1:8001/v1", LOCAL, False),
+        ("127.0.0.1:8000", "http://127.0.0.1/v1", False), ("127.0.0.1:80", "http://127.0.0.1/v1", True),
+        ("::1", "http://[::1]:8000/v1", True), ("[::1]", "http://[::1]:8000/v1", True),
+        ("[::1]:8000", "http://[::1]:8000/v1", True), ("[::1]:8001", "http://[::1]:8000/v1", False),
+        ("my_box:8000", "http://my_box:8000", True), ("other.example:8443", "https://other.example:8443", True),
+        ("other.example", "https://other.example.evil.example", False),
+        ("other.example", "https://evil.example/other.example", False),
+        ("https://evil.example/other.example", OTHER, False), ("example", OTHER, False), ("evil-other.example", OTHER, False),
+    ],
+)  # fmt: skip
+def test_a_host_with_a_port_or_a_scheme(tmp_path: Path, written: str, url: str, fits: bool) -> None:
+    file, expected = tmp_path / "keys.txt", "other-key" if fits else None
+    file.write_text(f"{written} other-key\n", "utf-8")
+    assert found(url, file) == expected
+    assert found(url, DREAMACTOR_API_KEY="other-key", DREAMACTOR_API_HOST=written) == expected
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["other.example:port", "other.example:99999", "ftp://other.example", "https://", "me@other.example",
+     "https://other.example@evil.example", "*.example", "*", "https://other.example?key=abc", "other.example,", "[::1",
+     "https:other.example", "https:\\\\other.example", "::1:8000:what"],
+)  # fmt: skip
+def test_what_is_not_a_host_is_told(tmp_path: Path, written: str) -> None:
+    file = tmp_path / "keys.txt"
+    file.write_text(f"# mine\n{written} other-key\n", "utf-8")
+    with pytest.raises(TextError, match=r"line 2 of the key file .* a host, expected a host such as .*127\.0\.0\.1:8000") as caught:
+        find_key(OTHER, file, {})
+    assert "other-key" not in str(caught.value) and written not in str(caught.value).split()
+    with pytest.raises(TextError, match="DREAMACTOR_API_HOST is not a host, expected a host such as") as caught:
+        find_key(OTHER, None, {"DREAMACTOR_API_KEY": "other-key", "DREAMACTOR_API_HOST": written})
+    assert "other-key" not in str(caught.value)
 
 
 @pytest.mark.parametrize("line", ["other.example", "secret-words and more", "\xff"])

@@ -13,8 +13,8 @@ from PIL import Image
 from dreamactor_core.text.budget import Budget, encode
 from dreamactor_core.text.checks import CONNECTIVES, FUSED_OPENING, OPENING
 from dreamactor_core.text.errors import TextError
-from dreamactor_core.text.fusion import Texts, check_given, make_texts
-from dreamactor_core.text.prompts import LANGUAGES, SHIPPED, Language, frames_in_words, load_prompts
+from dreamactor_core.text.fusion import Texts, check_connected, check_given, make_texts
+from dreamactor_core.text.prompts import LANGUAGES, SHIPPED, Language, frames_in_words, load_prompts, version_of
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -46,6 +46,15 @@ def test_an_edited_prompt_is_used_and_has_another_version(tmp_path: Path) -> Non
     after = load_prompts("en", [tmp_path, SHIPPED])
     assert after.version != before.version and after.texts["motion"].endswith("Be brief.")
     assert load_prompts("zh", [tmp_path, SHIPPED]).version == load_prompts("zh").version != before.version
+
+
+def test_the_version_of_a_language_that_is_not_known_yet_is_that_of_all(tmp_path: Path) -> None:
+    assert [version_of(language) for language in LANGUAGES] == [load_prompts(language).version for language in LANGUAGES]
+    seen = {version_of(None, [tmp_path])}
+    for count, language in enumerate(LANGUAGES, 2):
+        (tmp_path / f"appearance.{language}.txt").write_text("What is it like?", "utf-8")
+        seen.add(version_of(None, [tmp_path]))
+        assert len(seen) == count, f"an edited prompt in {language} is not seen"
 
 
 @pytest.mark.parametrize(
@@ -110,6 +119,28 @@ def test_what_is_given_is_not_asked_for() -> None:
         make_texts("fused", Texts(motion="It moves."), never, lambda: "A dog.", lambda m, a: f"{a}|{m}").fused == "A dog.|It moves."
     )
     assert make_texts("fused", Texts("All."), never, never, never) == Texts("All.")
+
+
+ALL = ("fused_prompt", "motion_text", "appearance_text")
+
+
+@pytest.mark.parametrize("empty", ["", " \n"])
+@pytest.mark.parametrize("name", ALL)
+def test_a_text_that_is_connected_but_empty_is_told(name: str, empty: str) -> None:
+    connected = dict.fromkeys(ALL) | {name: empty}
+    rest = [other for other in ALL if other != name]
+    told = rf"{name} is connected but empty, expected a text; look at the node that made it \(Generate Text: max_length, model\)"
+    with pytest.raises(TextError, match=told):
+        check_connected("fused", connected, rest)
+    (warning,) = check_connected("fused", connected, ALL)
+    assert warning.startswith(f"{name} is connected but empty, and taken as not connected")
+    assert check_connected("none", connected, ()) == [], "it is not needed"
+
+
+def test_what_is_not_connected_is_not_empty() -> None:
+    assert check_connected("fused", dict.fromkeys(ALL), ()) == []
+    assert check_connected("fused", dict.fromkeys(ALL, "A text."), ()) == []
+    assert check_connected("fused", dict.fromkeys(ALL, "") | {"fused_prompt": "A text."}, ()) == [], "nothing else is needed"
 
 
 def test_an_unknown_mode() -> None:
