@@ -6,7 +6,7 @@ Bones get other lengths with the same joint angles, and the clip is normalised b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -132,7 +132,7 @@ def scale_bones(
         for t, scaled in enumerate(scale_people(track, draw_scale(rng, low, high))):
             if who < len(sequence.frames[t]):
                 frames[t].append(scaled)
-    return PoseSequence(frames, sequence.height, sequence.width)
+    return replace(sequence, frames=frames)
 
 
 def normalise(
@@ -161,4 +161,4 @@ def normalise(
     scale = float((room / np.maximum(size, _POINT)).min()) if size.max() > _POINT else 1.0
     offset = (width / 2 - scale * (low[0] + high[0]) / 2, height * (1 - margin) - scale * high[1])
     frames = [[person.mapped((scale, scale), offset) for person in people] for people in sequence.frames]
-    return PoseSequence(frames, height, width)
+    return PoseSequence(frames, height, width, sequence.tracked)

@@ -259,4 +259,4 @@ def retarget(sequence: PoseSequence, reference: PoseSequence, travel: int = 0) -
     for people in frames:
         while people and not people[-1].seen:  # an unseen one in between keeps the others' numbers
             people.pop()
-    return PoseSequence(frames, reference.height, reference.width)
+    return PoseSequence(frames, reference.height, reference.width, sequence.tracked)

@@ -7,6 +7,8 @@ frames beyond the ends, and a joint that the estimator doubts counts less.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from .poses import Person, PoseSequence
@@ -117,4 +119,4 @@ def smooth(sequence: PoseSequence, reach: int = REACH) -> PoseSequence:
             if who < len(people):
                 groups = np.split(smoothed[t], np.cumsum(sizes)[:-1])
                 frames[t].append(Person(**dict(zip(people[who].groups(), groups, strict=True))))
-    return PoseSequence(frames, sequence.height, sequence.width)
+    return replace(sequence, frames=frames)
