@@ -5,7 +5,7 @@ Bones get other lengths with the same joint angles, and the clip is normalised b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -110,11 +110,19 @@ def draw_scale(rng: np.random.Generator, low: float = LOW, high: float = HIGH) -
 
 
 def scale_bones(
-    sequence: PoseSequence, rng: np.random.Generator, low: float = LOW, high: float = HIGH, share: float = SHARE
+    sequence: PoseSequence,
+    rng: np.random.Generator,
+    low: float = LOW,
+    high: float = HIGH,
+    share: float = SHARE,
+    progress: Callable[[int, int], None] | None = None,
 ) -> PoseSequence:
     """With a chance of `share`, scale each anatomical segment by one random factor for the whole clip.
 
     Person k has the same factors in every frame, and others than the next person.
+
+    Args:
+        progress: Called before each person with how many are done, and of how many; raises to stop.
 
     Raises:
         ValueError: factors that are not positive or the wrong way round, or a share outside 0 to 1.
@@ -128,6 +136,8 @@ def scale_bones(
     most = max((len(people) for people in sequence.frames), default=0)
     frames: list[list[Person]] = [[] for _ in sequence.frames]
     for who in range(most):
+        if progress is not None:
+            progress(who, most)
         track = [people[who] if who < len(people) else Person() for people in sequence.frames]
         for t, scaled in enumerate(scale_people(track, draw_scale(rng, low, high))):
             if who < len(sequence.frames[t]):

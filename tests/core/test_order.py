@@ -180,6 +180,25 @@ def test_a_mistake_of_the_detector_is_nobody_after_a_cut(at: int, blink: int) ->
     assert [sum(people[who].seen for people in order.frames) for who in range(2)] == [50, 50]
 
 
+@pytest.mark.parametrize("edit", ["smooth", "augment", "retarget"])
+def test_an_edit_can_be_stopped_between_people(edit: str) -> None:
+    sequence = PoseSequence([[standing(100, ONE), standing(350, TWO), standing(600, THREE)]] * 4, 400, 800)
+    done: list[tuple[int, int]] = []
+
+    def stop(count: int, of: int) -> None:
+        done.append((count, of))
+        if count == 1:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        {
+            "smooth": lambda: smooth(sequence, 3, stop),
+            "augment": lambda: scale_bones(sequence, np.random.default_rng(1), share=1, progress=stop),
+            "retarget": lambda: retarget(sequence, sequence[:1], 0, stop),
+        }[edit]()
+    assert done == [(0, 3), (1, 3)]
+
+
 def test_who_just_came_in_stays_when_another_leaves() -> None:
     """Two sightings are few, and no cut."""
     frames = [[standing(120, ONE), standing(300, TWO)] for _ in range(20)]
