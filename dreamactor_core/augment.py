@@ -172,3 +172,24 @@ def normalise(
     offset = (width / 2 - scale * (low[0] + high[0]) / 2, height * (1 - margin) - scale * high[1])
     frames = [[person.mapped((scale, scale), offset) for person in people] for people in sequence.frames]
     return PoseSequence(frames, height, width, sequence.tracked)
+
+
+FITS = ("canvas", "people", "crop")
+"""Ways to bring poses onto a canvas."""
+
+
+def placed(sequence: PoseSequence, height: int, width: int, fit: str, threshold: float = 0.3) -> PoseSequence:
+    """The sequence on a canvas of `height` x `width` pixels as Pose Draw places it.
+
+    Args:
+        fit: "canvas", its own canvas letterboxed; "people", zoomed onto the box around everybody, see `normalise`; or "crop",
+            its own canvas centred and cropped. Raises ValueError for another one.
+        threshold: Joints not above this confidence are not drawn, and do not count for the box.
+    """
+    if fit == "canvas":
+        return sequence.fitted(height, width)
+    if fit == "people":
+        return normalise(sequence, height, width, threshold=threshold)
+    if fit == "crop":
+        return sequence.cropped(height, width)
+    raise ValueError(f"fit is {fit!r}, expected one of {', '.join(FITS)}")
