@@ -216,7 +216,7 @@ def read_pose_file(path: Path) -> tuple[list[dict[str, Any]], float | None]:
     The file holds a list of frames, or an object with `frames` and, if known, `frame_ms` (milliseconds a frame is shown).
 
     Raises:
-        PoseFormatError: naming the file; it cannot be read, is not JSON, or holds something else.
+        PoseFormatError: naming the file; it cannot be read as JSON, or holds something else.
     """
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8"))

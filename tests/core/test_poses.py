@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from dreamactor_core.poses import (
     PoseSequence,
     from_body_joints,
     from_pose_keypoint,
+    read_pose_file,
     to_pose_keypoint,
 )
 
@@ -272,6 +274,14 @@ def test_absent_face_and_hands_are_written_as_zeros() -> None:
     assert written[KEYS["body"]] == [9.0] * 54
     for name in ("face", "left_hand", "right_hand"):
         assert written[KEYS[name]] == [0.0] * 3 * COUNTS[name]
+
+
+def test_a_torn_pose_file_is_called_what_the_help_page_calls_it(tmp_path: Path) -> None:
+    (tmp_path / "torn.json").write_text("[{")
+    page = (Path(__file__).resolve().parents[2] / "web" / "docs" / "DreamActorLoadPoses.md").read_text("utf-8")
+    with pytest.raises(PoseFormatError, match=r"torn\.json cannot be read as JSON"):
+        read_pose_file(tmp_path / "torn.json")
+    assert "- **cannot be read as JSON**" in page
 
 
 def test_what_is_not_seen_takes_little_memory() -> None:
