@@ -5,8 +5,8 @@ Bones get other lengths with the same joint angles, and the clip is normalised b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -110,11 +110,19 @@ def draw_scale(rng: np.random.Generator, low: float = LOW, high: float = HIGH) -
 
 
 def scale_bones(
-    sequence: PoseSequence, rng: np.random.Generator, low: float = LOW, high: float = HIGH, share: float = SHARE
+    sequence: PoseSequence,
+    rng: np.random.Generator,
+    low: float = LOW,
+    high: float = HIGH,
+    share: float = SHARE,
+    progress: Callable[[int, int], None] | None = None,
 ) -> PoseSequence:
     """With a chance of `share`, scale each anatomical segment by one random factor for the whole clip.
 
     Person k has the same factors in every frame, and others than the next person.
+
+    Args:
+        progress: Called before each person with how many are done, and of how many; raises to stop.
 
     Raises:
         ValueError: factors that are not positive or the wrong way round, or a share outside 0 to 1.
@@ -128,11 +136,13 @@ def scale_bones(
     most = max((len(people) for people in sequence.frames), default=0)
     frames: list[list[Person]] = [[] for _ in sequence.frames]
     for who in range(most):
+        if progress is not None:
+            progress(who, most)
         track = [people[who] if who < len(people) else Person() for people in sequence.frames]
         for t, scaled in enumerate(scale_people(track, draw_scale(rng, low, high))):
             if who < len(sequence.frames[t]):
                 frames[t].append(scaled)
-    return PoseSequence(frames, sequence.height, sequence.width)
+    return replace(sequence, frames=frames)
 
 
 def normalise(
@@ -161,4 +171,25 @@ def normalise(
     scale = float((room / np.maximum(size, _POINT)).min()) if size.max() > _POINT else 1.0
     offset = (width / 2 - scale * (low[0] + high[0]) / 2, height * (1 - margin) - scale * high[1])
     frames = [[person.mapped((scale, scale), offset) for person in people] for people in sequence.frames]
-    return PoseSequence(frames, height, width)
+    return PoseSequence(frames, height, width, sequence.tracked)
+
+
+FITS = ("canvas", "people", "crop")
+"""Ways to bring poses onto a canvas."""
+
+
+def placed(sequence: PoseSequence, height: int, width: int, fit: str, threshold: float = 0.3) -> PoseSequence:
+    """The sequence on a canvas of `height` x `width` pixels as Pose Draw places it.
+
+    Args:
+        fit: "canvas", its own canvas letterboxed; "people", zoomed onto the box around everybody, see `normalise`; or "crop",
+            its own canvas centred and cropped. Raises ValueError for another one.
+        threshold: Joints not above this confidence are not drawn, and do not count for the box.
+    """
+    if fit == "canvas":
+        return sequence.fitted(height, width)
+    if fit == "people":
+        return normalise(sequence, height, width, threshold=threshold)
+    if fit == "crop":
+        return sequence.cropped(height, width)
+    raise ValueError(f"fit is {fit!r}, expected one of {', '.join(FITS)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -41,4 +42,4 @@ def with_own_hands(sequence: PoseSequence) -> PoseSequence:
         [Person(p.body, p.face, p.right_hand, p.left_hand) if crossed[who] else p for who, p in enumerate(people)]
         for people in sequence.frames
     ]
-    return PoseSequence(frames, sequence.height, sequence.width)
+    return replace(sequence, frames=frames)

@@ -1,22 +1,25 @@
 """Person k stays person k: people of a clip in an order that holds for all of its frames.
 
 DWPose and SDPose list people anew in each frame. Whoever takes the place in the list for the person (to smooth, to scale,
-to retarget, to describe) must put them in order first.
+to retarget, to describe) must put them in order first. Pose Extract has followed people by their looks too, and marks its
+list as one to be trusted.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from .pairing import matched, reach
 from .poses import Person, PoseSequence
 
 _SURE = 0.3
 _FEW = 3  # joints; with fewer in common people are compared by their middles
-_NEAR, _FARTHER = 1.0, 0.1  # body sizes that somebody may be off where they should be; and more for each frame unseen
 _FLIPPED = 0.5  # body sizes that another order must save to be believed against the list
-_COASTING = 10  # frames that somebody unseen goes on at their speed
+_COASTING = 10  # frames that somebody unseen goes on at their speed, and may be farther off with each
+_BLINK = 2  # frames; who is seen in no more is maybe nobody
+_LAST_RESORT = 1e6  # body sizes, more than any sum of distances
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,36 @@ def _distances(one: list[_Look], other: list[_Look], ahead: np.ndarray) -> np.nd
     return np.where(count >= _FEW, by_joints, by_middle) / sizes
 
 
-def _steady_so_far(before: list[_Look], now: list[_Look], ahead: np.ndarray) -> bool:
-    """Whether the same place in the list can be the same person in two frames that follow each other: unless another order
-    is nearer by far, both to where people were and to where they were heading."""
+@dataclass
+class _Track:
+    """One person: the last look, in which frame it was, the speed in pixels a frame, and in how many frames they were seen."""
+
+    last: _Look
+    frame: int
+    speed: np.ndarray = field(default_factory=lambda: np.zeros(2))
+    seen: int = 1
+
+    def see(self, look: _Look, frame: int, jumps: bool = False) -> None:
+        moved = self.last.moved(look) / (frame - self.frame)
+        self.speed = np.zeros(2) if jumps else (self.speed + moved) / 2 if self.speed.any() else moved
+        self.last, self.frame, self.seen = look, frame, self.seen + 1
+
+
+def _ahead(tracks: list[_Track], now: int) -> np.ndarray:
+    """How far each has gone on since the last look, (n, 2) in pixels, if nothing changed."""
+    return np.array([track.speed * min(now - track.frame, _COASTING) for track in tracks])
+
+
+def _known(tracks: list[_Track]) -> np.ndarray:
+    """Who can be expected in the next frame, (n,): those who were there of late, without what was there for a blink only."""
+    frames, lasting = np.array([track.frame for track in tracks]), np.array([track.seen > _BLINK for track in tracks])
+    return (frames == frames.max()) | (lasting & (frames >= frames[lasting].max(initial=0) - _COASTING))
+
+
+def _steady_so_far(tracks: list[_Track], now: list[_Look], t: int) -> bool:
+    """Whether the same place in the list can be the same person as at their last look: unless another order is nearer by far,
+    both to where people were and to where they were heading."""
+    before, ahead = [track.last for track in tracks], _ahead(tracks, t)
     far = np.minimum(_distances(before, now, ahead), _distances(before, now, 0 * ahead))
     places, later = [look.place for look in before], [look.place for look in now]
     stay = [(i, later.index(place)) for i, place in enumerate(places) if place in later]
@@ -80,57 +110,47 @@ def _steady_so_far(before: list[_Look], now: list[_Look], ahead: np.ndarray) -> 
 
 
 def _is_steady(frames: list[list[_Look]]) -> bool:
-    for t in range(1, len(frames)):
-        if frames[t - 1] and frames[t]:
-            ahead = np.zeros((len(frames[t - 1]), 2))
-            if t > 1:
-                earlier = {look.place: look for look in frames[t - 2]}
-                for i, look in enumerate(frames[t - 1]):
-                    ahead[i] = earlier[look.place].moved(look) if look.place in earlier else 0
-            if not _steady_so_far(frames[t - 1], frames[t], ahead):
+    """Whether each place can be one person, also over frames in which they are not seen."""
+    tracks: dict[int, _Track] = {}
+    for t, looks in enumerate(frames):
+        if tracks and looks:
+            here, everybody = {look.place for look in looks}, list(tracks.values())
+            known = _known(everybody)
+            # a blink of long ago that happens to be where somebody is now tells nothing
+            before = [track for track, sure in zip(everybody, known, strict=True) if sure or track.last.place in here]
+            if not _steady_so_far(before, looks, t):
                 return False
+        for look in looks:
+            if look.place in tracks:
+                tracks[look.place].see(look, t)
+            else:
+                tracks[look.place] = _Track(look, t)
     return True
-
-
-@dataclass
-class _Track:
-    """One person: the last look, in which frame it was, and the speed in pixels a frame."""
-
-    last: _Look
-    frame: int
-    speed: np.ndarray
-
-    def see(self, look: _Look, frame: int, jumps: bool) -> None:
-        moved = self.last.moved(look) / (frame - self.frame)
-        self.speed = np.zeros(2) if jumps else (self.speed + moved) / 2 if self.speed.any() else moved
-        self.last, self.frame = look, frame
 
 
 def _pairs(tracks: list[_Track], looks: list[_Look], now: int) -> tuple[list[tuple[int, int]], bool]:
     """Which track each look belongs to, (track, look), and whether all of them jump: a cut, after which the nearest ones
     are taken for the same. Looks without a track are of somebody new."""
-    from scipy.optimize import linear_sum_assignment  # the host has it; not at start-up
-
     if not tracks or not looks:
         return [], False
-    gaps = np.array([now - track.frame for track in tracks])
-    ahead = np.array([track.speed for track in tracks]) * np.minimum(gaps, _COASTING)[:, None]
-    far = _distances([track.last for track in tracks], looks, ahead)
-    possible = far <= (_NEAR + _FARTHER * (gaps - 1))[:, None]
-    ties = 1e-6 * np.abs(np.subtract.outer(np.arange(len(tracks)), [look.place for look in looks]))
-    jumps = not possible.any()
-    # large against any sum of possible distances: as many pairs as can be, then the nearest
-    rows, columns = linear_sum_assignment(far + ties if jumps else np.where(possible, far + ties, 1e6))
-    return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if jumps or possible[i, j]], jumps
+    gaps, known = np.array([now - track.frame for track in tracks]), _known(tracks)
+    far = _distances([track.last for track in tracks], looks, _ahead(tracks, now))
+    possible = far <= reach(np.minimum(gaps, _COASTING))[:, None]
+    far += 1e-6 * np.abs(np.subtract.outer(np.arange(len(tracks)), [look.place for look in looks]))  # of equals, the place
+    jumps = not possible[known].any()
+    return matched(far + _LAST_RESORT * ~known[:, None] if jumps else np.where(possible, far, np.inf)), jumps
 
 
 def in_steady_order(sequence: PoseSequence) -> PoseSequence:
     """The sequence with each person at one place in the list, in every frame.
 
-    A list that may be right is left as it is. Else people are followed by where they should be (constant speed), as many as
-    can be and the nearest ones together; of equals the place in the list decides. Whoever is not seen in a frame is there
-    without joints, so that others keep their places. Where never more than one is seen at a time, it is one person.
+    A list whose writer followed people, or that may be right, is left as it is. Else people are followed by where they should
+    be (constant speed), as many as can be and the nearest ones together; of equals the place in the list decides. Whoever is
+    not seen in a frame is there without joints, so that others keep their places. Where never more than one is seen at a
+    time, it is one person.
     """
+    if sequence.tracked:
+        return sequence
     frames = [[_Look.at(k, person) for k, person in enumerate(people) if person.seen] for people in sequence.frames]
     most = max(map(len, frames), default=0)
     if most <= 1:
@@ -150,7 +170,7 @@ def in_steady_order(sequence: PoseSequence) -> PoseSequence:
                 tracks[owner[j]].see(look, t, jumps)
             else:
                 owner[j] = len(tracks)
-                tracks.append(_Track(look, t, np.zeros(2)))
+                tracks.append(_Track(look, t))
         row = [Person() for _ in range(max(owner.values(), default=-1) + 1)]
         for j, look in enumerate(looks):
             row[owner[j]] = people[look.place]

@@ -3,15 +3,16 @@
 POSE_KEYPOINT is a list with one dict per frame: `people` (list of dicts), `canvas_width`, `canvas_height`. A person
 has `pose_keypoints_2d` (18 joints), and may have `face_keypoints_2d` (70), `hand_left_keypoints_2d` and
 `hand_right_keypoints_2d` (21 each): flat lists of x, y, confidence, or null. Coordinates are pixels of the canvas,
-or, in some writers' files, fractions of it; both are read.
+or, in some writers' files, fractions of it; both are read. A writer that follows people through the clip gives each their
+OpenPose `person_id`, a list of one number, -1 where not known: the place in the list is then taken for the person.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from numbers import Real
+from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -69,25 +70,30 @@ class Person:
 
 @dataclass(eq=False)
 class PoseSequence:
-    """People over time: `frames[t]` lists the people of frame t, in pixels of a `height` x `width` canvas."""
+    """People over time: `frames[t]` lists the people of frame t, in pixels of a `height` x `width` canvas.
+
+    Attributes:
+        tracked: Whether who made it has followed people, so that person k is the same in every frame.
+    """
 
     frames: list[list[Person]]
     height: int
     width: int
+    tracked: bool = False
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def __getitem__(self, index: Sequence[int] | slice) -> PoseSequence:
         chosen = self.frames[index] if isinstance(index, slice) else [self.frames[i] for i in index]
-        return PoseSequence(chosen, self.height, self.width)
+        return replace(self, frames=chosen)
 
     def fitted(self, height: int, width: int) -> PoseSequence:
         """The sequence letterboxed onto another canvas: aspect ratio kept, centred."""
         scale = min(width / self.width, height / self.height)
         offset = ((width - self.width * scale) / 2, (height - self.height * scale) / 2)
         frames = [[person.mapped((scale, scale), offset) for person in people] for people in self.frames]
-        return PoseSequence(frames, height, width)
+        return PoseSequence(frames, height, width, self.tracked)
 
     def cropped(self, height: int, width: int) -> PoseSequence:
         """The sequence on another canvas that it covers: aspect ratio kept, what stands out is beyond the canvas.
@@ -102,13 +108,13 @@ class PoseSequence:
             y = round((self.height - self.height * (own / wanted)) / 2)
         scale = (width / (self.width - 2 * x), height / (self.height - 2 * y))
         frames = [[p.mapped(scale, (-x * scale[0], -y * scale[1])) for p in people] for people in self.frames]
-        return PoseSequence(frames, height, width)
+        return PoseSequence(frames, height, width, self.tracked)
 
     def without(self, *groups: str) -> PoseSequence:
         """The sequence with whole joint groups ("face", "left_hand" ...) left out."""
         keep = [name for name in _GROUPS if name not in groups]
         frames = [[Person(**{name: getattr(p, name) for name in keep}) for p in people] for people in self.frames]
-        return PoseSequence(frames, self.height, self.width)
+        return replace(self, frames=frames)
 
 
 def _read_points(raw: Any, count: int, where: str) -> np.ndarray:
@@ -134,12 +140,27 @@ def _read_points(raw: Any, count: int, where: str) -> np.ndarray:
     return points.astype(np.float32)
 
 
+def _id_of(raw: dict[str, Any]) -> int | None:
+    """Which person a writer takes somebody for, None where it does not say."""
+    given = raw.get("person_id")
+    if isinstance(given, (list, tuple)) and len(given) == 1:
+        given = given[0]
+    return int(given) if isinstance(given, Integral) and not isinstance(given, bool) and given >= 0 else None
+
+
+def _is_tracked(ids: list[list[int | None]]) -> bool:
+    """Whether the ids of each frame's people say that everybody has one place in the list, which is nobody else's."""
+    pairs = {(place, who) for row in ids for place, who in enumerate(row)}
+    places, people = zip(*pairs, strict=True) if pairs else ((), ())
+    return bool(pairs) and None not in people and len(set(places)) == len(set(people)) == len(pairs)
+
+
 def from_pose_keypoint(data: Any) -> PoseSequence:
     """Read POSE_KEYPOINT frames.
 
     Frames in fractions of the canvas (every seen coordinate at most 1 on a canvas larger than 2 pixels) are turned
     into pixels. A frame without people is kept, empty. Joints that are null, NaN, farther away than FARTHEST or of
-    confidence 0 are not seen.
+    confidence 0 are not seen. People are tracked where `person_id` says so of everybody: one place for each of them.
 
     Raises:
         PoseFormatError: naming the frame, the person and the field, what was got and what was expected.
@@ -151,6 +172,7 @@ def from_pose_keypoint(data: Any) -> PoseSequence:
     if not data:
         raise PoseFormatError("POSE_KEYPOINT: got zero frames, expected at least one")
     frames: list[list[Person]] = []
+    ids: list[list[int | None]] = []
     sizes: set[tuple[int, int]] = set()
     for t, frame in enumerate(data):
         if not isinstance(frame, dict) or "people" not in frame:
@@ -177,6 +199,7 @@ def from_pose_keypoint(data: Any) -> PoseSequence:
             }
             people.append(Person(**groups))
         frames.append(people)
+        ids.append([_id_of(raw) for raw in listed])
     if len(sizes) > 1:
         raise PoseFormatError(f"frames have {len(sizes)} different canvas sizes {sorted(sizes)}; expected one")
     width, height = sizes.pop()
@@ -184,7 +207,7 @@ def from_pose_keypoint(data: Any) -> PoseSequence:
     seen = np.concatenate(everything) if everything else np.zeros((0, 2), np.float32)
     if len(seen) and min(width, height) > 2 and float(np.abs(seen).max()) <= 1.0:
         frames = [[p.mapped((width, height), (0, 0)) for p in people] for people in frames]
-    return PoseSequence(frames, height, width)
+    return PoseSequence(frames, height, width, _is_tracked(ids))
 
 
 def read_pose_file(path: Path) -> tuple[list[dict[str, Any]], float | None]:
@@ -193,7 +216,7 @@ def read_pose_file(path: Path) -> tuple[list[dict[str, Any]], float | None]:
     The file holds a list of frames, or an object with `frames` and, if known, `frame_ms` (milliseconds a frame is shown).
 
     Raises:
-        PoseFormatError: naming the file; it cannot be read, is not JSON, or holds something else.
+        PoseFormatError: naming the file; it cannot be read as JSON, or holds something else.
     """
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -214,18 +237,24 @@ def read_pose_file(path: Path) -> tuple[list[dict[str, Any]], float | None]:
     return [data] if isinstance(data, dict) else data, fps
 
 
+def _written(points: np.ndarray) -> list[float]:
+    """x, y, confidence of each joint in turn; of a group that is not seen the same zero, for lists of long clips are large."""
+    return points.reshape(-1).tolist() if points[:, 2].any() else [0.0] * points.size
+
+
 def to_pose_keypoint(sequence: PoseSequence) -> list[dict[str, Any]]:
-    """Write POSE_KEYPOINT frames in pixels; what was not seen is zeros.
+    """Write POSE_KEYPOINT frames in pixels; what was not seen is zeros. People who are tracked have a `person_id`.
 
     DWPose writes null for a face or a hand that is not there, and so may others, but not everybody reads it: the host's SDPose
     Draw Keypoints and controlnet_aux's colouring of faces fail on it. Zeros are read by all, SDPose's nodes and DWPose's.
     """
     frames = []
     for people in sequence.frames:
-        written = [
-            {key: [float(value) for value in getattr(person, name).reshape(-1)] for name, (key, _) in _GROUPS.items()}
-            for person in people
+        written: list[dict[str, Any]] = [
+            {key: _written(getattr(person, name)) for name, (key, _) in _GROUPS.items()} for person in people
         ]
+        if sequence.tracked:
+            written = [{"person_id": [k], **person} for k, person in enumerate(written)]
         frames.append({"people": written, "canvas_width": sequence.width, "canvas_height": sequence.height})
     return frames
 

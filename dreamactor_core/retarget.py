@@ -7,7 +7,7 @@ below the edge of a reference that is cut off at the hips or the knees.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -216,7 +216,9 @@ def _pair(sequence: PoseSequence, references: Sequence[Person]) -> list[int]:
     return [drivers[order.index(k) % len(drivers)] for k in range(len(references))]
 
 
-def retarget(sequence: PoseSequence, reference: PoseSequence, travel: int = 0) -> PoseSequence:
+def retarget(
+    sequence: PoseSequence, reference: PoseSequence, travel: int = 0, progress: Callable[[int, int], None] | None = None
+) -> PoseSequence:
     """Give the driver's motion the proportions and the place of the reference.
 
     Bone lengths, place and floor are those of the reference's own pose: of the first of its frames that shows somebody.
@@ -228,6 +230,7 @@ def retarget(sequence: PoseSequence, reference: PoseSequence, travel: int = 0) -
 
     Args:
         travel: Frames put in front in which people go from the reference's pose to the first driven one.
+        progress: Called before each person with how many are done, and of how many; raises to stop.
 
     Returns:
         `travel` more frames than `sequence`, on the reference's canvas, its people in the reference's order. Retargeting
@@ -250,6 +253,8 @@ def retarget(sequence: PoseSequence, reference: PoseSequence, travel: int = 0) -
         raise PoseFormatError(f"there is nobody in any of the driver's {len(sequence)} frames; check the pose extractor")
     tracks = []
     for person, driver in zip(references, _pair(sequence, references), strict=True):
+        if progress is not None:
+            progress(len(tracks), len(references))
         own = [people[driver] if driver < len(people) else Person() for people in sequence.frames]
         done = retarget_person(own, person)
         first = next((p for p in done if p.seen), person)
@@ -259,4 +264,4 @@ def retarget(sequence: PoseSequence, reference: PoseSequence, travel: int = 0) -
     for people in frames:
         while people and not people[-1].seen:  # an unseen one in between keeps the others' numbers
             people.pop()
-    return PoseSequence(frames, reference.height, reference.width)
+    return PoseSequence(frames, reference.height, reference.width, sequence.tracked)

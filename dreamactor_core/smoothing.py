@@ -7,6 +7,9 @@ frames beyond the ends, and a joint that the estimator doubts counts less.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 
 from .poses import Person, PoseSequence
@@ -96,7 +99,7 @@ def _smooth_tracks(tracks: np.ndarray, reach: int) -> np.ndarray:
     return out
 
 
-def smooth(sequence: PoseSequence, reach: int = REACH) -> PoseSequence:
+def smooth(sequence: PoseSequence, reach: int = REACH, progress: Callable[[int, int], None] | None = None) -> PoseSequence:
     """The sequence without jitter.
 
     Person k is taken for the same one in every frame, until a joint is lost for more than LONG_LOSS frames or the body
@@ -104,6 +107,7 @@ def smooth(sequence: PoseSequence, reach: int = REACH) -> PoseSequence:
 
     Args:
         reach: Frames looked at on each side; 0 changes nothing. Raises ValueError for a negative one.
+        progress: Called before each person with how many are done, and of how many; raises to stop.
     """
     if reach < 0:
         raise ValueError(f"the reach is {reach} frames, expected 0 or more")
@@ -111,10 +115,13 @@ def smooth(sequence: PoseSequence, reach: int = REACH) -> PoseSequence:
         return sequence
     sizes = [len(points) for points in Person().groups().values()]
     frames: list[list[Person]] = [[] for _ in sequence.frames]
-    for who in range(max((len(people) for people in sequence.frames), default=0)):
+    most = max((len(people) for people in sequence.frames), default=0)
+    for who in range(most):
+        if progress is not None:
+            progress(who, most)
         smoothed = _smooth_tracks(_tracks(sequence, who), reach).astype(np.float32)
         for t, people in enumerate(sequence.frames):
             if who < len(people):
                 groups = np.split(smoothed[t], np.cumsum(sizes)[:-1])
                 frames[t].append(Person(**dict(zip(people[who].groups(), groups, strict=True))))
-    return PoseSequence(frames, sequence.height, sequence.width)
+    return replace(sequence, frames=frames)

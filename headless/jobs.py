@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bootstrap import ROOT
-from dreamactor_core.augment import normalise
+from dreamactor_core.augment import placed
 from dreamactor_core.poses import PoseFormatError, PoseSequence, from_pose_keypoint, read_pose_file
 from dreamactor_core.skeleton import draw_skeleton
 
@@ -168,11 +168,7 @@ def draw_poses(
     chosen: dict[str, Any] = {"fit": "canvas", "face": True, "hands": True, "threshold": 0.3, "style": "dwpose"}
     chosen |= options or {}
     left_out = ([] if chosen["face"] else ["face"]) + ([] if chosen["hands"] else ["left_hand", "right_hand"])
-    poses = poses.without(*left_out)
-    if chosen["fit"] == "people":
-        poses = normalise(poses, height, width, threshold=chosen["threshold"])
-    elif chosen["fit"] == "crop":
-        poses = poses.cropped(height, width)
+    poses = placed(poses.without(*left_out), height, width, chosen["fit"], chosen["threshold"])
     rate = fps or LIST_FPS
     picks = [min(len(poses) - 1, math.floor(t * rate + 1e-6)) for t in times]
     return list(draw_skeleton(poses[picks], height, width, threshold=chosen["threshold"], style=chosen["style"]))

@@ -13,7 +13,7 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 
-from ..dreamactor_core.augment import normalise
+from ..dreamactor_core.augment import FITS, placed
 from ..dreamactor_core.clips import check_size
 from ..dreamactor_core.hands import with_own_hands
 from ..dreamactor_core.order import in_steady_order
@@ -120,7 +120,7 @@ class PoseDraw(io.ComfyNode):
                 io.Int.Input("width", default=832, min=16, max=8192, step=16, tooltip="Width of one half of the composite."),
                 io.Int.Input("height", default=480, min=16, max=8192, step=16, tooltip="Height of one half of the composite."),
                 io.Combo.Input(
-                    "fit", options=["canvas", "people", "crop"], default="canvas",
+                    "fit", options=list(FITS), default="canvas",
                     tooltip="canvas: the frame the poses were found in, letterboxed. people: zoomed onto the box that encloses "
                     "everyone over the whole clip, standing on the ground line, for drivers that are small in their frame. "
                     "crop: the frame the poses were found in, cropped as reference images are: for poses retargeted to one.",
@@ -155,10 +155,7 @@ class PoseDraw(io.ComfyNode):
         check_size(height, width)
         poses = read_people(pose_keypoint)
         poses = poses.without(*([] if face else ["face"]), *([] if hands else ["left_hand", "right_hand"]))
-        if fit == "people":
-            poses = normalise(poses, height, width, threshold=threshold)
-        elif fit == "crop":
-            poses = poses.cropped(height, width)
+        poses = placed(poses, height, width, fit, threshold)
         progress = host_progress(len(poses))
         frames = draw_skeleton(poses, height, width, threshold=threshold, style=style, progress=progress)
         if not frames.any():

@@ -11,7 +11,7 @@ from ..dreamactor_core import augment, smoothing
 from ..dreamactor_core.poses import to_pose_keypoint
 from ..dreamactor_core.retarget import retarget
 from .loaders import CATEGORY
-from .pose import PoseKeypoint, read_clip
+from .pose import PoseKeypoint, host_progress, read_clip
 
 
 class PoseAugment(io.ComfyNode):
@@ -54,7 +54,8 @@ class PoseAugment(io.ComfyNode):
     def execute(
         cls, pose_keypoint: Any, seed: int, share: float, low: float, high: float, normalize: bool, margin: float
     ) -> io.NodeOutput:
-        poses = augment.scale_bones(read_clip(pose_keypoint), np.random.default_rng(seed), low, high, share)
+        rng = np.random.default_rng(seed)
+        poses = augment.scale_bones(read_clip(pose_keypoint), rng, low, high, share, host_progress(1))
         if normalize:
             poses = augment.normalise(poses, poses.height, poses.width, margin)
         return io.NodeOutput(to_pose_keypoint(poses))
@@ -91,7 +92,7 @@ class PoseRetarget(io.ComfyNode):
     @classmethod
     def execute(cls, pose_keypoint: Any, reference_pose: Any, travel_frames: int) -> io.NodeOutput:
         driver, reference = read_clip(pose_keypoint, "pose_keypoint"), read_clip(reference_pose, "reference_pose")
-        return io.NodeOutput(to_pose_keypoint(retarget(driver, reference, travel_frames)))
+        return io.NodeOutput(to_pose_keypoint(retarget(driver, reference, travel_frames, host_progress(1))))
 
 
 class PoseSmooth(io.ComfyNode):
@@ -117,4 +118,4 @@ class PoseSmooth(io.ComfyNode):
 
     @classmethod
     def execute(cls, pose_keypoint: Any, reach: int) -> io.NodeOutput:
-        return io.NodeOutput(to_pose_keypoint(smoothing.smooth(read_clip(pose_keypoint), reach)))
+        return io.NodeOutput(to_pose_keypoint(smoothing.smooth(read_clip(pose_keypoint), reach, host_progress(1))))

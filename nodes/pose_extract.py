@@ -174,5 +174,7 @@ class PoseExtract(io.ComfyNode):
             _people(result),
             f"weights: {', '.join(_identity(*pair) for pair in files.items())}",
         ]
+        if not rate and len(poses) > 1:  # a reference image has none, and needs none
+            report.insert(3, "fps unknown: set fps here, or driving_fps at In-Context Conditioning")
         preview = torch.from_numpy(result.preview).to(torch.float32).div_(255)
         return io.NodeOutput(to_pose_keypoint(poses), rate or 0.0, preview, "\n".join(report))

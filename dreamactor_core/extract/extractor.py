@@ -130,7 +130,7 @@ class Extractor:
             [self._read(track.seen[t].joints, self._least) if t in track.seen else Person() for track in people]
             for t in range(tracker.frames)
         ]
-        poses = PoseSequence(frames, *size)
+        poses = PoseSequence(frames, *size, tracked=True)
         if not any(person.seen for row in frames for person in row):
             if any(track.seen for track in tracker.tracks):
                 why, lower = f"there are boxes, but no joint in them has a confidence of {self._least:g}", "min_confidence"

@@ -77,14 +77,12 @@ class Network:
     Attributes:
         path: Its file.
         size: Height and width of its input, None where the file leaves it open.
-        outputs: Names of its outputs.
     """
 
     path: Path
     session: Any
     input_name: str
     size: tuple[int, int] | None
-    outputs: tuple[str, ...]
 
     def __call__(self, image: np.ndarray) -> list[np.ndarray]:
         """What it makes of an image (H, W, 3), float32."""
@@ -132,9 +130,7 @@ def load(path: Path, device: Device, device_index: int = 0) -> Network:
             f"another network than its name says, get it again"
         )
     sides = tuple(side for side in shape[2:] if isinstance(side, int) and side > 0)
-    return Network(
-        path, session, inputs[0].name, sides if len(sides) == 2 else None, tuple(out.name for out in session.get_outputs())
-    )
+    return Network(path, session, inputs[0].name, sides if len(sides) == 2 else None)
 
 
 def _brief(error: BaseException) -> str:

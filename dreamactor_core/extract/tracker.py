@@ -15,15 +15,16 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from ..pairing import matched, reach
 from .detector import intersection_over_union
 
 _LEVELS = 4  # of each colour channel
 _SIDE = 32  # pixels of the patch that colours are counted on
-_NEAR, _FARTHER = 1.0, 0.1  # body sizes that somebody may be off where they should be; and more for each frame unseen
 _LOOK, _SIZE = 2.0, 0.5  # weights of looks and of size against a distance of one body size
 _STRANGER = 0.5  # difference of looks beyond which somebody who was away for a while is somebody else
 _WHILE = 5  # frames
-_ALIKE = 0.25  # difference of looks up to which somebody who comes in is somebody who left: their place tells nothing
+_ALIKE = 0.25  # difference of looks up to which somebody who comes in is somebody who left
+_TIE, _FARTHEST = 1e-3, 10.0  # weight of a body size between those who look the same, and body sizes that are told apart
 _COVERED = 0.3  # overlap with another box from which on the colours in it are not only one's own
 _MIN_SEEN = 3
 
@@ -92,30 +93,23 @@ class Track:
         size = (_size(box) + _size(detection.box)) / 2
         off = float(np.linalg.norm(_centre(detection.box) - _centre(box) - self.velocity * gap)) / size
         unlike = unlikeness(self.looks, detection.looks)
-        if off > _NEAR + _FARTHER * (gap - 1) or (gap > _WHILE and unlike > _STRANGER):
+        if off > reach(gap) or (gap > _WHILE and unlike > _STRANGER):
             return np.inf
         return off + _LOOK * unlike + _SIZE * abs(float(np.log(_size(box) / _size(detection.box))))
 
     def cost_of_return(self, later: Track) -> float:
-        """How unlikely it is that a later track is this person, who was seen to its end; infinite when they look different."""
+        """How unlikely it is that a later track is this person, who was seen to its end; infinite when they look different.
+
+        After a cut or a long absence a place tells nothing: the nearer one only counts among those who look the same.
+        """
         first, box = later.seen[min(later.seen)].box, self.seen[self.last].box
         unlike = unlikeness(self.looks, later.looks)
         off = float(np.linalg.norm(_centre(first) - _centre(box))) / ((_size(box) + _size(first)) / 2)
-        return off + _LOOK * unlike if self.last < min(later.seen) and unlike <= _ALIKE else np.inf
+        return unlike + _TIE * min(off, _FARTHEST) if self.last < min(later.seen) and unlike <= _ALIKE else np.inf
 
     def joined(self, later: Track) -> Track:
         """Both as one person."""
         return Track(self.seen | later.seen, later.velocity, later.looks, later.last, self.appearances + later.appearances)
-
-
-def _matched(costs: np.ndarray) -> list[tuple[int, int]]:
-    """Rows and columns that go together: as many pairs of finite cost as can be, at the least cost in all."""
-    from scipy.optimize import linear_sum_assignment  # the host has it; not at start-up
-
-    possible = np.isfinite(costs)
-    # large against any sum of possible costs
-    rows, columns = linear_sum_assignment(np.where(possible, costs, 1e6))
-    return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if possible[i, j]]
 
 
 def reunited(tracks: Sequence[Track]) -> list[Track]:
@@ -131,7 +125,7 @@ def reunited(tracks: Sequence[Track]) -> list[Track]:
     for _, group in itertools.groupby(in_time, key=lambda track: min(track.seen)):
         new = list(group)
         costs = np.array([[person.cost_of_return(one) for one in new] for person in people]).reshape(len(people), len(new))
-        known = {j: i for i, j in _matched(costs)}
+        known = {j: i for i, j in matched(costs)}
         for j, one in enumerate(new):
             if j in known:
                 people[known[j]] = people[known[j]].joined(one)
@@ -158,7 +152,7 @@ class Tracker:
         self.frames += 1
         live = [track for track in self.tracks if now - track.last <= self._patience + 1]
         costs = np.array([[track.cost(now, one) for one in detections] for track in live]).reshape(len(live), len(detections))
-        pairs = {j: live[i] for i, j in _matched(costs)}
+        pairs = {j: live[i] for i, j in matched(costs)}
         for j, detection in enumerate(detections):
             others = (other.box for k, other in enumerate(detections) if k != j)
             alone = all(intersection_over_union(detection.box, box) < _COVERED for box in others)

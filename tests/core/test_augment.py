@@ -5,7 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dreamactor_core.augment import PARENTS, RIDERS, SEGMENTS, SHARE, BodyScale, normalise, scale_bones, scale_people, scale_person
+from dreamactor_core.augment import (
+    FITS,
+    PARENTS,
+    RIDERS,
+    SEGMENTS,
+    SHARE,
+    BodyScale,
+    normalise,
+    placed,
+    scale_bones,
+    scale_people,
+    scale_person,
+)
 from dreamactor_core.poses import (
     BODY,
     FACE,
@@ -421,6 +433,35 @@ def test_hands_and_face_are_in_the_box() -> None:
     person.face[7, :2] = (100, -500)
     points = all_points(normalise(PoseSequence([[person]], 400, 400), 300, 300))
     assert points.min() >= 0.07 * 300 - 1e-3
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_poses_are_placed_as_pose_draw_says(fit: str) -> None:
+    (person,) = random_people(0, frames=1).frames[0]
+    person.body[4] = (-900, 20, 0.4)
+    sequence = PoseSequence([[person]], 300, 400)
+    expected = {
+        "canvas": sequence.fitted(128, 96),
+        "people": normalise(sequence, 128, 96, threshold=0.5),
+        "crop": sequence.cropped(128, 96),
+    }[fit]
+    after = placed(sequence, 128, 96, fit, 0.5)
+    assert (after.height, after.width) == (128, 96)
+    np.testing.assert_array_equal(all_points(after), all_points(expected))
+
+
+def test_only_what_is_drawn_counts_for_the_box() -> None:
+    """Pose Draw leaves out face and hands before it places anybody."""
+    (person,) = random_people(0, frames=1).frames[0]
+    person.face[7, :2] = (100, -500)
+    sequence = PoseSequence([[person]], 400, 400)
+    bare = placed(sequence.without("face"), 100, 100, "people")
+    assert np.ptp(bare.frames[0][0].body[:, 1]) > 1.5 * np.ptp(placed(sequence, 100, 100, "people").frames[0][0].body[:, 1])
+
+
+def test_an_unknown_way_to_place_poses_is_refused() -> None:
+    with pytest.raises(ValueError, match="fit is 'zoom', expected one of canvas, people, crop"):
+        placed(random_people(0), 64, 64, "zoom")
 
 
 def test_nobody_fits_the_canvas() -> None:

@@ -105,6 +105,7 @@ def test_lost_entering_and_leaving(make: Make) -> None:
     clip = [[stays] * (not 10 <= t < 14) + [comes] * (6 <= t < 20) for t in range(24)]
     result = run(make("animal", size=(256, 256)), clip)
     assert result.seen == [20, 14]
+    assert result.poses.tracked
     for t, people in enumerate(result.poses.frames):
         assert [p.seen for p in people] == [not 10 <= t < 14, 6 <= t < 20], t
         for got, drawn in zip(people, (stays, comes), strict=True):

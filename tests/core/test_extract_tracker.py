@@ -200,3 +200,18 @@ def test_looks_are_the_colours_of_the_middle() -> None:
 def test_frames_without_anybody() -> None:
     tracker = follow([[], [], []])
     assert (tracker.frames, tracker.people(4)) == (3, [])
+
+
+def test_of_two_who_look_much_the_same_each_is_told_by_looks_after_a_cut() -> None:
+    """They change sides: the other one is nearer, and alike enough to be somebody who was away."""
+
+    def dressed(x: float, who: int) -> Detection:
+        box, joints = seen(x, who).box, seen(x, who).joints
+        colours = np.zeros(64)
+        colours[[0, 10 + who]] = 0.81, 0.19
+        return Detection(box, joints, colours)
+
+    assert unlikeness(dressed(0, RED).looks, dressed(0, BLUE).looks) == pytest.approx(0.19)
+    before, after = [dressed(100, RED), dressed(600, BLUE)], [dressed(250, BLUE), dressed(750, RED)]
+    rows = names(follow([before] * 20 + [after] * 20))
+    assert rows == [[RED] * 40, [BLUE] * 40]

@@ -11,7 +11,7 @@ import pytest
 
 from dreamactor_core.augment import scale_bones
 from dreamactor_core.order import in_steady_order
-from dreamactor_core.poses import Person, PoseSequence, from_pose_keypoint
+from dreamactor_core.poses import Person, PoseSequence, from_pose_keypoint, to_pose_keypoint
 from dreamactor_core.retarget import retarget
 from dreamactor_core.smoothing import smooth
 
@@ -131,3 +131,78 @@ def test_faces_and_hands_without_a_body_are_kept() -> None:
     after = in_steady_order(sequence)
     assert [len(people) for people in after.frames] == [2, 2, 0, 0]
     assert all(people[1] is hand for people in after.frames[:2])
+
+
+ONE, TWO, THREE = 0.5, 0.7, 0.9
+
+
+def rows_of(sequence: PoseSequence) -> list[list[float]]:
+    """Who is at which place, frame by frame."""
+    return [[round(float(person.body[0, 2]), 2) for person in people] for people in sequence.frames]
+
+
+def test_who_was_followed_across_a_cut_is_not_put_in_another_order() -> None:
+    """By place alone, whoever is nearest after the cut is the same; Pose Extract has seen their looks."""
+    frames = [[standing(100, ONE), standing(600, TWO)]] * 3 + [[standing(600, ONE), standing(100, TWO)]] * 3
+    followed = PoseSequence(frames, 400, 800, tracked=True)
+    assert in_steady_order(followed) is followed
+    again = from_pose_keypoint(json.loads(json.dumps(to_pose_keypoint(followed))))
+    assert rows_of(in_steady_order(again)) == [[ONE, TWO]] * 6
+    for edited in (smooth(again), retarget(again, again[:1]), scale_bones(again, np.random.default_rng(1), share=1)):
+        (left, _), (right, _) = (edited.frames[t] for t in (0, 5))
+        assert right.body[1, 0] - left.body[1, 0] > 400
+        assert edited.tracked, "the next node must not undo it either"
+    unknown = PoseSequence(frames, 400, 800)
+    assert rows_of(in_steady_order(unknown)) == [[ONE, TWO]] * 3 + [[TWO, ONE]] * 3
+    assert "person_id" not in to_pose_keypoint(unknown)[0]["people"][0]
+
+
+@pytest.mark.parametrize("gap", [1, 4, 20])
+def test_a_frame_that_loses_people_does_not_change_their_places(gap: int) -> None:
+    one, two, three = standing(100, ONE), standing(350, TWO), standing(600, THREE)
+    lost = PoseSequence([*[[one, two]] * 3, *[[]] * gap, *[[two, one]] * 3], 400, 800)
+    assert [marks(in_steady_order(lost), who) for who in range(2)] == [{ONE}, {TWO}]
+    fewer = PoseSequence([*[[one, two, three]] * 3, *[[one]] * gap, *[[one, three, two]] * 3], 400, 800)
+    assert [marks(in_steady_order(fewer), who) for who in range(3)] == [{ONE}, {TWO}, {THREE}]
+
+
+@pytest.mark.parametrize("blink", [1, 2])
+@pytest.mark.parametrize("at", [3, 30, 36])
+def test_a_mistake_of_the_detector_is_nobody_after_a_cut(at: int, blink: int) -> None:
+    """A ghost for a frame or two, where somebody stands after the cut."""
+    before, after = [standing(120, ONE), standing(300, THREE)], [standing(500, ONE), standing(690, THREE)]
+    frames = [list(before) for _ in range(40)] + [list(after) for _ in range(10)]
+    frames[1].reverse()
+    for t in range(at, at + blink):
+        frames[t].append(standing(505, TWO))
+    order = in_steady_order(PoseSequence(frames, 400, 800))
+    assert [marks(order, who) for who in range(3)] == [{ONE}, {THREE}, {TWO}]
+    assert [sum(people[who].seen for people in order.frames) for who in range(2)] == [50, 50]
+
+
+@pytest.mark.parametrize("edit", ["smooth", "augment", "retarget"])
+def test_an_edit_can_be_stopped_between_people(edit: str) -> None:
+    sequence = PoseSequence([[standing(100, ONE), standing(350, TWO), standing(600, THREE)]] * 4, 400, 800)
+    done: list[tuple[int, int]] = []
+
+    def stop(count: int, of: int) -> None:
+        done.append((count, of))
+        if count == 1:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        {
+            "smooth": lambda: smooth(sequence, 3, stop),
+            "augment": lambda: scale_bones(sequence, np.random.default_rng(1), share=1, progress=stop),
+            "retarget": lambda: retarget(sequence, sequence[:1], 0, stop),
+        }[edit]()
+    assert done == [(0, 3), (1, 3)]
+
+
+def test_who_just_came_in_stays_when_another_leaves() -> None:
+    """Two sightings are few, and no cut."""
+    frames = [[standing(120, ONE), standing(300, TWO)] for _ in range(20)]
+    frames[1].reverse()
+    frames += [[standing(120, ONE), standing(600, THREE)]] + [[standing(600, THREE)] for _ in range(10)]
+    order = in_steady_order(PoseSequence(frames, 400, 800))
+    assert [marks(order, who) for who in range(3)] == [{ONE}, {TWO}, {THREE}]

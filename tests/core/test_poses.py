@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from dreamactor_core.poses import (
     PoseSequence,
     from_body_joints,
     from_pose_keypoint,
+    read_pose_file,
     to_pose_keypoint,
 )
 
@@ -272,6 +274,60 @@ def test_absent_face_and_hands_are_written_as_zeros() -> None:
     assert written[KEYS["body"]] == [9.0] * 54
     for name in ("face", "left_hand", "right_hand"):
         assert written[KEYS[name]] == [0.0] * 3 * COUNTS[name]
+
+
+def test_a_torn_pose_file_is_called_what_the_help_page_calls_it(tmp_path: Path) -> None:
+    (tmp_path / "torn.json").write_text("[{")
+    page = (Path(__file__).resolve().parents[2] / "web" / "docs" / "DreamActorLoadPoses.md").read_text("utf-8")
+    with pytest.raises(PoseFormatError, match=r"torn\.json cannot be read as JSON"):
+        read_pose_file(tmp_path / "torn.json")
+    assert "- **cannot be read as JSON**" in page
+
+
+def test_what_is_not_seen_takes_little_memory() -> None:
+    """Clips of thousands of frames: the numbers of a group are one, as an object."""
+    points = np.ones((BODY, 3), np.float32)
+    points[:, 2] = 0
+    (written,) = to_pose_keypoint(PoseSequence([[Person(body=points)]], 100, 100))[0]["people"]
+    assert all(len({id(value) for value in values}) == 1 for values in written.values())
+    assert all(type(value) is float and value == 0 for values in written.values() for value in values)
+
+
+def with_ids(*rows: list[Any]) -> list[dict[str, Any]]:
+    """A frame for each row, in it somebody with each id; "none" is without the key."""
+    person = {"pose_keypoints_2d": flat(BODY)}
+    return [frame(*[person if who == "none" else {"person_id": who, **person} for who in row]) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("rows", "tracked"),
+    [
+        ([[[0], [1]], [[0], [1]]], True),
+        ([[0, 1], [0], [], [0, 1]], True),
+        ([[[7], [3]], [[7], [3]]], True),
+        ([["none", "none"]], False),
+        ([[[0], "none"]], False),
+        ([[[-1], [-1]]], False),
+        ([[-1]], False),
+        ([[[0], [1]], [[1], [0]]], False),
+        ([[[0], [0]]], False),
+        ([[[0]], [[1]]], False),
+        ([[[True]]], False),
+        ([[[]]], False),
+        ([["x"]], False),
+        ([[None]], False),
+        ([[{"a": 1}]], False),
+        ([[], []], False),
+    ],
+)
+def test_ids_of_people_say_whether_they_were_followed(rows: list[list[Any]], tracked: bool) -> None:
+    """Only where each has one place, which is nobody else's; what no id is, is no error."""
+    sequence = from_pose_keypoint(with_ids(*rows))
+    assert sequence.tracked == tracked
+    for same in (sequence[:1], sequence[[0]], sequence.fitted(50, 50), sequence.cropped(50, 50), sequence.without("face")):
+        assert same.tracked == tracked
+    written = [person.get("person_id") for one in to_pose_keypoint(sequence) for person in one["people"]]
+    assert written == [[k] if tracked else None for row in rows for k in range(len(row))]
 
 
 SIZES = [(960, 1664), (480, 832), (96, 64), (832, 480), (333, 777)]

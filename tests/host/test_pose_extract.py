@@ -217,13 +217,18 @@ def test_3000_frames_of_a_file_are_not_in_memory_together(
 def test_images_are_taken_as_they_are(pack: ModuleType, alone: Path) -> None:
     write_networks(alone)
     frames = [draw(HEIGHT, WIDTH, [walker(t)]) for t in range(4)]
-    poses, fps, preview, _ = extract(pack, as_images(*frames))
+    poses, fps, preview, report = extract(pack, as_images(*frames))
     assert (len(poses), fps, tuple(preview.shape)) == (4, 0.0, (4, HEIGHT, WIDTH, 3))
+    unknown = "fps unknown: set fps here, or driving_fps at In-Context Conditioning"
+    assert unknown in report.splitlines()
     assert (preview.dtype, poses[0]["canvas_width"], poses[0]["canvas_height"]) == (torch.float32, WIDTH, HEIGHT)
     for t, frame in enumerate(poses):
         nose = np.array(frame["people"][0]["pose_keypoints_2d"][:3])
         np.testing.assert_allclose(nose[:2], walker(t).dots[NOSE], atol=1)
-    assert extract(pack, as_images(*frames), fps=12.0)[1] == 12.0
+    assert [frame["people"][0]["person_id"] for frame in poses] == [[0]] * 4, "they were followed"
+    known, still = extract(pack, as_images(*frames), fps=12.0), extract(pack, as_images(frames[0]))
+    assert known[1] == 12.0
+    assert unknown not in known[3] and unknown not in still[3], "a reference image needs no rate"
 
 
 def test_the_report_says_who_came_back(pack: ModuleType, alone: Path) -> None:
