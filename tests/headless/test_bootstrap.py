@@ -296,15 +296,8 @@ def test_a_benchmark_is_given_its_options(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert ran[1] == ["-m", "benchmarks.text", "--seed", "3", "--clips", "8"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_ends_its_child_cleanly(tmp_path: Path, number: int) -> None:
-    child = (
-        "import signal, sys, time, pathlib\n"
-        "for each in (signal.SIGTERM, signal.SIGINT):\n    signal.signal(each, signal.default_int_handler)\n"
-        "try:\n    print('up', flush=True); time.sleep(60)\n"
-        f"finally:\n    pathlib.Path({str(tmp_path / 'cleaned')!r}).touch()\n"
-    )
+def run_py_with(child: str) -> subprocess.Popen[bytes]:
+    """A process that runs a child as run.py does; the child has said that it is up."""
     parent = (  # tests that run in the background of a shell inherit that Ctrl-C is ignored
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
         f"from bootstrap.verbs import run_child; sys.exit(run_child([sys.executable, '-c', {child!r}]))"
@@ -316,13 +309,42 @@ def test_a_stopped_run_ends_its_child_cleanly(tmp_path: Path, number: int) -> No
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"up\n"
+    assert process.stdout is not None and process.stdout.readline() == b"up\n"
+    return process
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_ends_its_child_cleanly(tmp_path: Path, number: int) -> None:
+    child = (
+        "import signal, sys, time, pathlib\n"
+        "for each in (signal.SIGTERM, signal.SIGINT):\n    signal.signal(each, signal.default_int_handler)\n"
+        "try:\n    print('up', flush=True); time.sleep(60)\n"
+        f"finally:\n    pathlib.Path({str(tmp_path / 'cleaned')!r}).touch()\n"
+    )
+    process = run_py_with(child)
     began = time.monotonic()
     # a terminal's Ctrl-C goes to the whole group, a scheduler's SIGTERM to the one process it started
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
     assert process.wait(30) == 130
     assert time.monotonic() - began < 10
+    assert (tmp_path / "cleaned").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
+def test_run_py_waits_for_its_child_though_ctrl_c_comes_again(tmp_path: Path) -> None:
+    child = (
+        "import pathlib, signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "try:\n    print('up', flush=True); time.sleep(60)\n"
+        "finally:\n    print('cleaning', flush=True); time.sleep(2)\n"
+        f"    pathlib.Path({str(tmp_path / 'cleaned')!r}).touch()\n"
+    )
+    process = run_py_with(child)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.stdout is not None and process.stdout.readline() == b"cleaning\n"
+    time.sleep(0.5)  # until run.py has seen the first
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait(30) == 130
     assert (tmp_path / "cleaned").exists()
 
 

@@ -9,14 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from bootstrap.stopping import uninterrupted
 from headless.server import HostServer
-
-ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
 
@@ -75,31 +72,3 @@ def test_a_server_is_ended_though_ctrl_c_comes_again() -> None:
         process.kill()
         process.wait()
     assert ended, "the second Ctrl-C left the process running"
-
-
-def test_run_py_waits_for_its_child_though_ctrl_c_comes_again(tmp_path: Path) -> None:
-    child = (
-        "import pathlib, signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "try:\n    print('up', flush=True); time.sleep(60)\n"
-        "finally:\n    print('cleaning', flush=True); time.sleep(2)\n"
-        f"    pathlib.Path({str(tmp_path / 'cleaned')!r}).touch()\n"
-    )
-    parent = (
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        f"from bootstrap.verbs import run_child; sys.exit(run_child([sys.executable, '-c', {child!r}]))"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", parent],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"up\n"
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.stdout.readline() == b"cleaning\n"
-    time.sleep(0.5)  # until run.py has seen the first
-    os.kill(process.pid, signal.SIGINT)
-    assert process.wait(30) == 130
-    assert (tmp_path / "cleaned").exists()
