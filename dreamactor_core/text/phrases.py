@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from .checks import CONNECTIVES, OPENING
+from .events import Event
 from .prompts import Language
-
-if TYPE_CHECKING:
-    from .describe import Event
 
 Place = tuple[str, str]
 ArmState = str | tuple[Place, bool]
