@@ -6,22 +6,19 @@ import errno
 import hashlib
 import io
 import os
-import signal
 import subprocess
 import sys
 import tarfile
-import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from bootstrap import SetupError, alone, environment, verbs
+from bootstrap import SetupError, alone, environment
 from bootstrap.alone import only_one
 from bootstrap.environment import LOCK, OURS, TORCH, stamp, torch_index, venv_python
 from bootstrap.host import PACK_NAME, extract, find_host, is_comfyui, link_pack, own_host, verify
-from bootstrap.verbs import TEST_GROUPS, offer_assets, parser, pytest_commands
+from bootstrap.verbs import offer_assets
 
 ROOT = Path(__file__).resolve().parents[2]
 INSIDE = "vendor/ComfyUI"
@@ -213,139 +210,6 @@ def test_the_lock_pins_every_requirement() -> None:
     lock = pins("requirements/lock.txt")
     for path in ("requirements/torch.txt", "requirements/dev.txt", "requirements/training.txt"):
         assert pins(path).items() <= lock.items(), path
-
-
-# the verbs
-
-
-def test_arguments_of_pytest_go_to_both_processes(tmp_path: Path) -> None:
-    for group in TEST_GROUPS:
-        for folder in group:
-            (tmp_path / folder).mkdir(parents=True)
-    first, second = pytest_commands(["-k", "pose"], tmp_path)
-    assert first[-2:] == second[-2:] == ["-k", "pose"]
-    assert "tests/host" in second and "tests/host" not in first
-
-
-def test_named_tests_take_the_place_of_the_folders(tmp_path: Path) -> None:
-    for group in TEST_GROUPS:
-        for folder in group:
-            (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / "tests/host/test_x.py").write_text("")
-    (only,) = pytest_commands(["tests/host/test_x.py::test_y", "-x"], tmp_path)
-    assert only[-2:] == ["tests/host/test_x.py::test_y", "-x"]
-
-
-@pytest.mark.parametrize(
-    ("argument", "groups"),
-    [
-        ("tests", [["tests/core", "tests/training", "tests/headless", "tests/text", "tests/benchmarks"], ["tests/host"]]),
-        ("tests/", [["tests/core", "tests/training", "tests/headless", "tests/text", "tests/benchmarks"], ["tests/host"]]),
-        ("./tests/host/test_x.py", [["tests/host/test_x.py"]]),
-        ("{root}/tests/host/test_x.py::test_y", [["tests/host/test_x.py::test_y"]]),
-    ],
-)
-def test_tests_may_be_named_in_any_way(tmp_path: Path, argument: str, groups: list[list[str]]) -> None:
-    for group in TEST_GROUPS:
-        for folder in group:
-            (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / "tests/host/test_x.py").write_text("")
-    commands = pytest_commands([argument.format(root=tmp_path), "-x"], tmp_path)
-    assert [command[5:] for command in commands] == [[*group, "-x"] for group in groups]
-
-
-@pytest.mark.parametrize("option", ["-k", "-m", "--junitxml", "--deselect"])
-def test_the_value_of_an_option_is_not_a_path(tmp_path: Path, option: str) -> None:
-    for folder in ("training", *(folder for group in TEST_GROUPS for folder in group)):
-        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-    commands = pytest_commands([option, "training", "-x"], tmp_path)
-    assert [command[5:] for command in commands] == [[*group, option, "training", "-x"] for group in TEST_GROUPS]
-    # a path beside it still is one, even of the same name
-    (only,) = pytest_commands(["tests/host", option, "tests/host"], tmp_path)
-    assert only[5:] == ["tests/host", option, "tests/host"]
-
-
-def test_a_file_that_is_no_test_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "tests/networks").mkdir(parents=True)
-    with pytest.raises(SetupError, match="got tests/networks, expected a file or folder in tests/core"):
-        pytest_commands(["tests/networks"], tmp_path)
-
-
-def test_a_missing_test_folder_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "tests" / "core").mkdir(parents=True)
-    with pytest.raises(SetupError, match="tests/training"):
-        pytest_commands([], tmp_path)
-
-
-def test_paths_are_meant_where_they_are_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    options = parser().parse_args(["demo", "--drive", "clip.mp4"])
-    assert options.drive == str(tmp_path / "clip.mp4")
-    assert options.out == str(tmp_path / "demo_out")
-
-
-def test_a_benchmark_is_given_its_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    ran: list[list[str]] = []
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(verbs, "only_one", nullcontext)
-    monkeypatch.setattr(verbs, "prepare", lambda: tmp_path)
-    monkeypatch.setattr(verbs, "run_child", lambda command: ran.append([str(part) for part in command[1:]]) or 0)
-    assert verbs.main(["bench", "quality", "--pairs", "24", "--sheet", "sheet.png"]) == 0
-    assert verbs.main(["bench", "--clips", "8", "text", "--seed", "3"]) == 0
-    assert ran[0] == ["-m", "benchmarks.quality", "--pairs", "24", "--sheet", str(tmp_path / "sheet.png")]
-    assert ran[1] == ["-m", "benchmarks.text", "--seed", "3", "--clips", "8"]
-
-
-def run_py_with(child: str) -> subprocess.Popen[bytes]:
-    """A process that runs a child as run.py does; the child has said that it is up."""
-    parent = (  # tests that run in the background of a shell inherit that Ctrl-C is ignored
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        f"from bootstrap.verbs import run_child; sys.exit(run_child([sys.executable, '-c', {child!r}]))"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", parent],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    assert process.stdout is not None and process.stdout.readline() == b"up\n"
-    return process
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_ends_its_child_cleanly(tmp_path: Path, number: int) -> None:
-    child = (
-        "import signal, sys, time, pathlib\n"
-        "for each in (signal.SIGTERM, signal.SIGINT):\n    signal.signal(each, signal.default_int_handler)\n"
-        "try:\n    print('up', flush=True); time.sleep(60)\n"
-        f"finally:\n    pathlib.Path({str(tmp_path / 'cleaned')!r}).touch()\n"
-    )
-    process = run_py_with(child)
-    began = time.monotonic()
-    # a terminal's Ctrl-C goes to the whole group, a scheduler's SIGTERM to the one process it started
-    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
-    assert process.wait(30) == 130
-    assert time.monotonic() - began < 10
-    assert (tmp_path / "cleaned").exists()
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
-def test_run_py_waits_for_its_child_though_ctrl_c_comes_again(tmp_path: Path) -> None:
-    child = (
-        "import pathlib, signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "try:\n    print('up', flush=True); time.sleep(60)\n"
-        "finally:\n    print('cleaning', flush=True); time.sleep(2)\n"
-        f"    pathlib.Path({str(tmp_path / 'cleaned')!r}).touch()\n"
-    )
-    process = run_py_with(child)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.stdout is not None and process.stdout.readline() == b"cleaning\n"
-    time.sleep(0.5)  # until run.py has seen the first
-    os.kill(process.pid, signal.SIGINT)
-    assert process.wait(30) == 130
-    assert (tmp_path / "cleaned").exists()
 
 
 def test_assets_are_offered_and_the_user_s_files_stay(tmp_path: Path) -> None:

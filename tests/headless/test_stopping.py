@@ -1,4 +1,4 @@
-"""A second Ctrl-C, while the first is being cleaned up after, leaves no process behind."""
+"""Ctrl-C, once and again: what was started is ended, and cleans up after itself."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from bootstrap.stopping import uninterrupted
 from headless.server import HostServer
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
+ROOT = Path(__file__).resolve().parents[2]
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no signals to other processes")
 
 
 @pytest.fixture
@@ -31,11 +33,10 @@ def test_signals_wait_for_the_end_of_the_block_only() -> None:
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with uninterrupted():
         for number in (signal.SIGINT, signal.SIGTERM):
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     with pytest.raises(KeyboardInterrupt):
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(1)
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_another_thread_may_clean_up_too() -> None:
@@ -51,6 +52,7 @@ def test_another_thread_may_clean_up_too() -> None:
     assert ran
 
 
+@posix
 @pytest.mark.usefixtures("ctrl_c")
 def test_a_server_is_ended_though_ctrl_c_comes_again() -> None:
     slow = (
@@ -72,3 +74,55 @@ def test_a_server_is_ended_though_ctrl_c_comes_again() -> None:
         process.kill()
         process.wait()
     assert ended, "the second Ctrl-C left the process running"
+
+
+def run_py_with(child: str) -> subprocess.Popen[bytes]:
+    """A process that runs a child as run.py does; the child has said that it is up."""
+    parent = (  # tests that run in the background of a shell inherit that Ctrl-C is ignored
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        f"from bootstrap.verbs import run_child; sys.exit(run_child([sys.executable, '-c', {child!r}]))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", parent],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == b"up\n"
+    return process
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_ends_its_child_cleanly(tmp_path: Path, number: int) -> None:
+    child = (
+        "import signal, sys, time, pathlib\n"
+        "for each in (signal.SIGTERM, signal.SIGINT):\n    signal.signal(each, signal.default_int_handler)\n"
+        "try:\n    print('up', flush=True); time.sleep(60)\n"
+        f"finally:\n    pathlib.Path({str(tmp_path / 'cleaned')!r}).touch()\n"
+    )
+    process = run_py_with(child)
+    began = time.monotonic()
+    # a terminal's Ctrl-C goes to the whole group, a scheduler's SIGTERM to the one process it started
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    assert process.wait(30) == 130
+    assert time.monotonic() - began < 10
+    assert (tmp_path / "cleaned").exists()
+
+
+@posix
+def test_run_py_waits_for_its_child_though_ctrl_c_comes_again(tmp_path: Path) -> None:
+    child = (
+        "import pathlib, signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "try:\n    print('up', flush=True); time.sleep(60)\n"
+        "finally:\n    print('cleaning', flush=True); time.sleep(2)\n"
+        f"    pathlib.Path({str(tmp_path / 'cleaned')!r}).touch()\n"
+    )
+    process = run_py_with(child)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.stdout is not None and process.stdout.readline() == b"cleaning\n"
+    time.sleep(0.5)  # until run.py has seen the first
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait(30) == 130
+    assert (tmp_path / "cleaned").exists()
