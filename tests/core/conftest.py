@@ -12,7 +12,7 @@ import pytest
 from dreamactor_core.poses import PoseSequence, from_pose_keypoint
 
 DRIVES = Path(__file__).resolve().parents[1] / "data" / "drives"
-sys.path.append(str(Path(__file__).resolve().parents[1] / "networks"))  # for `marker_networks`
+sys.path += [str(Path(__file__).resolve().parents[1] / "networks"), str(Path(__file__).parent)]  # `marker_networks`, `sequences`
 
 
 @pytest.fixture(params=["dancer", "man_upper_body", "toon_dancer"])
