@@ -254,10 +254,27 @@ def test_keypoints_scale_with_the_picture(plan: Plan) -> None:
     np.testing.assert_allclose(scene.keypoints(96, 164)[..., 0], small[..., 0] + 50, atol=1e-9)
 
 
-@pytest.mark.parametrize("plan", ["quadruped", "bird"])
-def test_animals_have_no_keypoints(plan: Plan) -> None:
-    with pytest.raises(ValueError, match=f"a {plan} has no OpenPose body; draw the clip itself"):
-        scene_of(plan, 0).keypoints()
+@pytest.mark.parametrize(
+    ("plan", "joint", "part", "unseen"),
+    [
+        ("quadruped", "right_wrist", "near_front", {"right_ear", "left_ear", "left_eye"}),
+        ("bird", "right_wrist", "near_wing", {"right_ear", "left_ear", "left_eye"}),
+    ],
+)
+@pytest.mark.parametrize("seed", range(6))
+def test_an_animals_forelegs_or_wings_are_its_arms(plan: Plan, joint: str, part: str, unseen: set[str], seed: int) -> None:
+    scene = scene_of(plan, seed)
+    labels, keypoints = scene.draw(384, 256)[1], scene.keypoints(384, 256)
+    seen = keypoints[..., 2] > 0
+    assert {name for name, row in zip(BODY18, seen.T, strict=True) if not row.any()} == unseen
+    assert (seen == seen[0]).all() and (keypoints[~seen] == 0).all()
+    checked = 0
+    for label, points in zip(labels, keypoints, strict=True):
+        x, y = points[BODY18.index(joint), :2]
+        if 0 <= x < 256 and 0 <= y < 384:
+            checked += 1
+            assert label[int(y), int(x)] in (PARTS[plan].index(part) + 1, 255)
+    assert checked
 
 
 def test_left_is_left() -> None:

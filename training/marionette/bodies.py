@@ -122,3 +122,34 @@ def joints_at(character: Character, values: np.ndarray) -> Joints:
     """Joints of `character` in the pose `values`, shape (parameters,). Panel coordinates, shape (2,) each."""
     family = "biped" if character.plan in ("human", "cartoon") else character.plan
     return _PLANS[character.plan](character, dict(zip(PARAMETERS[family], values, strict=True)))
+
+
+_QUADRUPED18 = {
+    "nose": "snout", "right_shoulder": "near_front", "right_elbow": "near_front_knee", "right_wrist": "near_front_foot",
+    "left_shoulder": "far_front", "left_elbow": "far_front_knee", "left_wrist": "far_front_foot", "right_hip": "near_hind",
+    "right_knee": "near_hind_knee", "right_ankle": "near_hind_foot", "left_hip": "far_hind", "left_knee": "far_hind_knee",
+    "left_ankle": "far_hind_foot",
+}  # fmt: skip
+_BIRD18 = {
+    "nose": "beak", "right_shoulder": "near_wing", "right_wrist": "near_wing_tip", "left_shoulder": "far_wing",
+    "left_wrist": "far_wing_tip", "right_hip": "near_leg", "right_knee": "near_leg_knee", "right_ankle": "near_leg_foot",
+    "left_hip": "far_leg", "left_knee": "far_leg_knee", "left_ankle": "far_leg_foot",
+}  # fmt: skip
+
+
+def openpose_joints(character: Character, values: np.ndarray) -> np.ndarray:
+    """OpenPose's body joints, (18, 3) in panel coordinates with confidence 1, or 0 for those that the body has not.
+
+    Animals are read as `dreamactor_core.extract.joints.from_ap10k` reads them: forelegs, or wings, are arms. They look to the
+    right, so what is near is their right side; they have no ears, show one eye, and nothing tells of their tail.
+    """
+    joints = joints_at(character, values)
+    if character.plan in ("quadruped", "bird"):
+        names = _QUADRUPED18 if character.plan == "quadruped" else _BIRD18
+        head = joints["head"]
+        joints = {name: joints[own] for name, own in names.items()} | {"neck": (joints["chest"] + head) / 2}
+        joints["right_eye"] = head + character.proportions["head"] * np.array([0.3, -0.25])
+        if character.plan == "bird":  # a wing is one bone
+            for side in ("right", "left"):
+                joints[f"{side}_elbow"] = (joints[f"{side}_shoulder"] + joints[f"{side}_wrist"]) / 2
+    return np.array([[*joints[name], 1.0] if name in joints else [0.0, 0.0, 0.0] for name in BODY18])

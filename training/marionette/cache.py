@@ -67,7 +67,8 @@ def skeleton_of(scene: Scene, rng: np.random.Generator | None) -> np.ndarray:
     Some are normalised by their box, as the workflows do with drivers that were filmed elsewhere.
     """
     if rng is not None and rng.random() < _OTHER_BONES:
-        scene, rng_scale = scene.with_character(rng, str(rng.choice(_BIPEDS, p=[0.7, 0.3]))), None
+        plan = scene.character.plan
+        scene, rng_scale = scene.with_character(rng, str(rng.choice(_BIPEDS, p=[0.7, 0.3])) if plan in _BIPEDS else plan), None
     else:
         rng_scale = rng
     joints = scene.keypoints()[LEAD_IN:]  # a driver has no lead-in: neither its bones nor its box may know of it
@@ -84,11 +85,11 @@ def skeleton_of(scene: Scene, rng: np.random.Generator | None) -> np.ndarray:
 def draw_pair(kind: str, split: Split, index: int) -> tuple[torch.Tensor, torch.Tensor, str]:
     """Target (1, 3, T, H, W) and driver (1, 3, T - LEAD_IN, H, W) of one training sample of the method, and its caption.
 
-    `pose`: a human or cartoon and its own skeleton. `rgb`: one character, and another of its family doing the same.
+    `pose`: a character and its own skeleton, mostly people. `rgb`: one character, and another of its family doing the same.
     """
     rng = rng_for(split, 2 if kind == "pose" else 3, index)
     if kind == "pose":
-        scene = sample_scene(rng, str(rng.choice(_BIPEDS)))
+        scene = sample_scene(rng, str(rng.choice(_ALL, p=[0.38, 0.34, 0.16, 0.12])))
         return to_pixels(scene.draw()[0]), to_pixels(skeleton_of(scene, rng)), scene.describe()
     plan = str(rng.choice(_ALL, p=[0.25, 0.25, 0.25, 0.25]))
     scene = sample_scene(rng, plan)

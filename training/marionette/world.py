@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from .bodies import BODY18, joints_at
+from .bodies import openpose_joints
 from .characters import Character, Plan, sample_character
 from .drawing import draw_clip
 from .motions import Motion, family_of, lead_in, sample_motion, sample_pose
@@ -41,15 +41,11 @@ class Scene:
         return draw_clip(self.character, self.motion, self.background, self.camera, height, width)
 
     def keypoints(self, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-        """OpenPose body joints in pixels, float (T, 18, 3) with confidence 1. Raises ValueError for animals."""
-        if self.motion.family != "biped":
-            raise ValueError(f"a {self.character.plan} has no OpenPose body; draw the clip itself as the driver")
-        out = np.ones((len(self.motion), len(BODY18), 3))
-        for t, values in enumerate(self.motion.values):
-            joints = joints_at(self.character, values)
-            points = np.array([joints[name] for name in BODY18])
-            points = (points - self.camera.pan[t] - [0, 0.5]) * self.camera.zoom[t] + [0, 0.5]
-            out[t, :, :2] = points * height + [width / 2, 0]
+        """OpenPose body joints in pixels, float (T, 18, 3); confidence 0 and no place for what an animal has not."""
+        out = np.stack([openpose_joints(self.character, values) for values in self.motion.values])
+        for t, points in enumerate(out):
+            placed = (points[:, :2] - self.camera.pan[t] - [0, 0.5]) * self.camera.zoom[t] + [0, 0.5]
+            points[:, :2] = np.where(points[:, 2:] > 0, placed * height + [width / 2, 0], 0)
         return out
 
     def with_character(self, rng: np.random.Generator, plan: Plan) -> Scene:
