@@ -1,0 +1,53 @@
+"""The command line: `python -m training VERB ...`.
+
+Each verb is a module with `arguments(parser)` and `main(options)`; it is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from training.errors import UserError
+
+VERBS = {
+    "plan": ("training.plan", "what a run will cost: tokens, memory, disk, time; nothing is spent"),
+    "data": ("training.data.build", "videos to checked clips with poses and captions, and a manifest of them"),
+    "cache": ("training.latents.build", "clips to latents and text embeddings"),
+    "train": ("training.train.run", "a LoRA from a cache; also under accelerate launch"),
+    "synthesize": ("training.synthesize.run", "pseudo pairs: the motion of source clips on other characters (Eq. 3)"),
+    "score": ("training.score.run", "grades for synthesized clips"),
+    "filter": ("training.score.filter", "the clips whose grades are good enough"),
+    "review": ("training.review.run", "a local page to accept or reject clips by eye"),
+    "export": ("training.files.export", "the LoRA of a run as the file that the nodes load"),
+    "inspect": ("training.files.inspect", "what a LoRA file says of itself"),
+    "validate": ("training.files.validate", "loads a LoRA file through ComfyUI's own code and reports every key"),
+    "ablate": ("training.ablate", "the paper's ablation: every variant of a run, one after the other"),
+}
+"""Verb to its module and what it makes."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one verb. Returns the exit status: 0, 1 for an input that is wrong, 130 when interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m training", description="From videos to the LoRAs that the nodes load.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, (module, text) in VERBS.items():
+        verb = verbs.add_parser(name, help=text, description=text, allow_abbrev=False)
+        if name == chosen:  # the others' modules, and what they import, are not needed
+            importlib.import_module(module).arguments(verb)
+    options = parser.parse_args(arguments)
+    try:
+        return int(importlib.import_module(VERBS[options.verb][0]).main(options) or 0)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,136 @@
+"""What training needs of an image-to-video network.
+
+Shapes: B batch, C latent channels, t latent frames, h and w latent height and width of a whole composite.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from diffusers import ModelMixin
+
+from training.config import Backbone as Settings
+from training.errors import UserError
+
+Context = dict[str, torch.Tensor]
+"""What else the network is told of one sample, by name, without batch axis: text tokens (L, D), and image tokens of some."""
+
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+class Encoders(ABC):
+    """The VAE and the encoders of text and reference image; they are needed for the cache and for pictures only."""
+
+    @abstractmethod
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels (B, 3, T, H, W) in [-1, 1] to latents (B, C, t, h, w) as the network takes them, float32."""
+
+    @abstractmethod
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents as the network makes them to pixels (B, 3, T, H, W) in [-1, 1], float32."""
+
+    @abstractmethod
+    def text(self, prompts: Sequence[str]) -> list[Context]:
+        """Text tokens of each prompt, without padding."""
+
+    def image(self, reference: torch.Tensor) -> Context:
+        """What the network is told of a reference (3, H, W) in [-1, 1] beside its place in the composite."""
+        return {}
+
+
+class VideoBackbone(ABC):
+    """One network, its names and its conventions.
+
+    Attributes:
+        family: Key of `training.lora_file.FEED_FORWARD`.
+        channels: Of latents. `stride`: pixels of a latent along height and width. `patch`: latents of a token's side.
+        rename: diffusers' parameter names to the native ones.
+    """
+
+    family: str
+    channels: int
+    stride: int
+    patch: int
+    rename: Callable[[str], str]
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the frozen weights and of the arithmetic."""
+        return DTYPES[self.settings.dtype]
+
+    @abstractmethod
+    def load_transformer(self) -> ModelMixin:
+        """The network on the CPU, frozen. Raises UserError when a file is missing or is not of this network."""
+
+    @abstractmethod
+    def load_encoders(self, device: torch.device) -> Encoders:
+        """VAE, text encoder and image encoder. Raises UserError when a file is missing."""
+
+    @abstractmethod
+    def weights(self) -> dict[str, list[Path]]:
+        """Files of `transformer`, `vae` and `text`: their hashes say what a cache and a LoRA were made with."""
+
+    @abstractmethod
+    def predict(
+        self,
+        model: torch.nn.Module,
+        x: torch.Tensor,
+        sigma: torch.Tensor,
+        given: torch.Tensor,
+        known: torch.Tensor,
+        context: Context,
+    ) -> torch.Tensor:
+        """Velocity e - x, float32 (B, C, t, h, w).
+
+        Args:
+            x: Noisy latents. sigma: (B,) in [0, 1]. given: Z of Eq. 2. known: M in latents, (B, 1, t, h, w), 1 known.
+            context: Collated (`collate`).
+        """
+
+    @abstractmethod
+    def collate(self, contexts: Sequence[Context]) -> Context:
+        """Contexts of several samples with a batch axis, padded as the network was trained."""
+
+    def folder(self) -> Path:
+        """The weights' folder. Raises UserError without one."""
+        path = self.settings.path
+        if path is None or not path.is_dir():
+            raise UserError(
+                f"backbone.path is {path or 'not given'}, expected a folder of {self.settings.name} in diffusers' layout "
+                f"(model_index.json beside transformer/, vae/, text_encoder/); get it and name its place"
+            )
+        return path
+
+    def part(self, name: str) -> Path:
+        """A part's folder. Raises UserError when it is missing."""
+        path = self.folder() / name
+        if not path.is_dir():
+            raise UserError(f"{self.folder()} has no folder {name}, expected one as in diffusers' layout of {self.settings.name}")
+        return path
+
+    def safetensors(self, name: str) -> list[Path]:
+        """The weight files of a part."""
+        return sorted(self.part(name).glob("*.safetensors"))
+
+
+def pad_tokens(tokens: Sequence[torch.Tensor], length: int) -> torch.Tensor:
+    """Tokens (L, D) of several samples with zeros up to one length: (B, length, D); longer ones are cut."""
+    out = tokens[0].new_zeros(len(tokens), length, tokens[0].shape[-1])
+    for row, one in zip(out, tokens, strict=True):
+        row[: len(one)] = one[:length]
+    return out
+
+
+def quantized(model: ModelMixin, base: str) -> ModelMixin:
+    """The network with its linear weights kept in 8 bits, which are taken apart for each product; gradients pass through."""
+    if base != "full":
+        from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
+
+        quantize_(model, Float8WeightOnlyConfig() if base == "fp8" else Int8WeightOnlyConfig())
+    return model

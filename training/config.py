@@ -1,0 +1,278 @@
+"""One YAML file a run: what is not stated comes from its preset, what is not known is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from dreamactor_core.clips import ClipSpec
+from headless.atomic import atomic
+from training.errors import UserError
+
+PRESETS = Path(__file__).with_name("presets")
+BackboneName = Literal["wan2.1-i2v-14b", "wan2.2-i2v-a14b", "hunyuanvideo-1.5-i2v", "marionette"]
+Share = Field(ge=0, le=1)
+
+
+class Section(BaseModel):
+    """Unknown keys are refused: a misspelt one would be a setting that silently does nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Clip(Section):
+    """What a sample is. `frames` is 4n+1 with the lead-in, which is in seconds; `sizes` are width and height of one half."""
+
+    fps: float
+    frames: int
+    lead_in: float
+    sizes: tuple[tuple[int, int], ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _can_be(self) -> Clip:
+        self.spec()
+        return self
+
+    def spec(self, frames: int | None = None) -> ClipSpec:
+        """Of the longest clip, or of one with that many frames."""
+        return ClipSpec.from_seconds(frames or self.frames, self.lead_in, self.fps)
+
+
+class Backbone(Section):
+    """The network that learns. `path`: a folder in diffusers' layout; of marionette, None for the networks that ship."""
+
+    name: BackboneName
+    path: Path | None = None
+    expert: Literal["both", "high_noise", "low_noise"] = "both"
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    base: Literal["full", "fp8", "int8"] = "full"  # how the frozen weights are kept
+
+    @model_validator(mode="after")
+    def _has_its_experts(self) -> Backbone:
+        two = self.name == "wan2.2-i2v-a14b"
+        if two == (self.expert == "both"):
+            expected = "high_noise or low_noise: it has two experts, train one run each" if two else "both: it has one network"
+            raise ValueError(f"expert is {self.expert} for {self.name}, expected {expected}")
+        return self
+
+
+class Augment(Section):
+    """Of the skeletons of the pose variant: shares of samples, and the range of the bones' factors."""
+
+    bones: float = Field(0.3, ge=0, le=1)
+    low: float = Field(0.8, gt=0)
+    high: float = Field(1.2, gt=0)
+    normalise: float = Field(1.0, ge=0, le=1)
+    other_bodies: float = Field(0.0, ge=0, le=1)  # the proportions of another sample of the same data
+    hidden_limbs: float = Field(0.0, ge=0, le=1)  # both arms or both legs unseen, so that only the text tells of them
+
+
+class World(Section):
+    """Clips of Marionette's drawn world: shares of body plans, and the seed range that they are drawn from."""
+
+    split: Literal["train", "validation", "test"] = "train"
+    count: int = Field(960, gt=0)
+    first: int = Field(0, ge=0)
+    plans: dict[Literal["human", "cartoon", "quadruped", "bird"], float] = {"human": 0.5, "cartoon": 0.5}
+    pairs: bool = False  # e2e samples of two characters that do the same: ground truth, which only a drawn world has
+
+
+class Data(Section):
+    """`source`: where clips come from. `folder` of videos or `manifest` (JSONL) as it says; `world` draws them."""
+
+    source: Literal["folder", "manifest", "world"] = "folder"
+    folder: Path | None = None
+    manifest: Path | None = None
+    world: World = World()
+    shots: bool = True  # cut at changes of shot
+    min_frames: int = Field(49, gt=0)
+    max_frames: int = Field(121, gt=0)
+    poses: Literal["file", "extract", "none"] = "extract"
+    pose_weights: Path | None = None  # folder of the estimator's networks, for `extract`
+    captions: Literal["file", "describe", "service", "none"] = "file"
+
+
+class Cache(Section):
+    """`variants`: times that each pose sample is augmented and encoded; 0 keeps keypoints and encodes in training."""
+
+    manifest: Path | None = None  # None: that of `data`
+    validation: Path | None = None  # held-out samples; None keeps the last of the manifest by `validation_share`
+    validation_share: float = Field(0.05, ge=0, lt=1)
+    variants: int = Field(1, ge=0)
+    shard: int = Field(48, gt=0)
+    workers: int = Field(0, ge=0)  # processes; 0: one a core on the CPU, one a GPU
+    augment: Augment = Augment()
+
+
+class Timesteps(Section):
+    """Noise levels: sigmoid(mean + std * normal), or uniform; then shifted; then within [low, high], an expert's range."""
+
+    kind: Literal["uniform", "logit_normal"] = "uniform"
+    mean: float = 0.0
+    std: float = Field(1.0, gt=0)
+    shift: float = Field(1.0, gt=0)
+    low: float = Field(0.0, ge=0, lt=1)
+    high: float = Field(1.0, gt=0, le=1)
+
+
+class Train(Section):
+    """`batch` is global: of all processes and accumulated micro-batches together."""
+
+    cache: Path | None = None  # None: that of this run
+    init_lora: Path | None = None  # warm start: weights only; a run that was stopped goes on by itself
+    rank: int = Field(256, gt=0)
+    steps: int = Field(50_000, gt=0)
+    batch: int = Field(2, gt=0)
+    accumulate: int = Field(1, gt=0)
+    optimizer: Literal["adamw", "adamw8bit", "muon"] = "adamw"
+    lr: float = Field(5e-5, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    schedule: Literal["constant", "trapezoid", "cosine"] = "constant"
+    warmup: int = Field(0, ge=0)
+    clip_norm: float = Field(1.0, gt=0)
+    ema: float = Field(0.0, ge=0, lt=1)  # 0: none
+    loss: Literal["generated", "full"] = "generated"
+    weighting: Literal["none", "min_snr"] = "none"
+    timesteps: Timesteps = Timesteps()
+    drop_text: float = Field(0.1, ge=0, le=1)
+    checkpointing: bool = True  # gradients
+    compile: bool = False
+    every: int = Field(500, gt=0)  # steps between checkpoints and validations
+    keep: int = Field(2, gt=0)  # LoRA files of earlier checkpoints to keep
+    validate_on: int = Field(32, ge=0)
+    sample_sheets: int = Field(4, ge=0)  # samples on a sheet; 0: none
+    sample_every: int = Field(2000, gt=0)
+    tensorboard: bool = True
+    seed: int = Field(0, ge=0)
+
+
+class Synthesize(Section):
+    """Eq. 3. `sources`: clips with poses. `references`: whose first frames (or reference images) are the characters."""
+
+    sources: Path | None = None
+    references: Path | None = None
+    count: int = Field(0, ge=0)  # units; 0: every source with every reference
+    same_kind: bool = False  # only pairs whose `appearance` is of one body family; for drawn worlds
+    teacher: Literal["direct", "comfyui"] = "direct"
+    lora: Path | None = None  # direct: the pose LoRA
+    workflow: Path | None = None  # comfyui: an API workflow
+    inputs: dict[str, str] = {}  # comfyui: `reference`, `driving`, `prompt`, `seed`, `output` to "node title.input"
+    servers: tuple[str, ...] = ()  # comfyui: addresses; none: as many as `workers`, started here
+    retarget: bool = True
+    steps: int = Field(20, gt=0)
+    shift: float = Field(5.0, gt=0)
+    cfg: float = Field(1.0, ge=0)
+    batch: int = Field(1, gt=0)
+    workers: int = Field(0, ge=0)  # 0: one a GPU, or one
+    address: str | None = None  # of a Ray cluster; None: this machine
+    seed: int = Field(0, ge=0)
+
+
+class Score(Section):
+    """`service`: a service of Text Fusion that grades by the questions of Video-Bench; none: the measures alone."""
+
+    manifest: Path | None = None  # None: that of `synthesize`
+    service: Literal["gemini", "openai", "none"] = "none"
+    model: str = ""
+    base_url: str = ""
+    measures: tuple[Literal["identity", "motion", "flicker"], ...] = ("identity", "motion", "flicker")
+    workers: int = Field(0, ge=0)
+
+
+class Filter(Section):
+    """Samples pass whose Video-Bench mean exceeds `threshold` and whose measures reach `least`."""
+
+    manifest: Path | None = None  # None: that of `score`
+    threshold: float = Field(4.5, ge=1, le=5)
+    least: dict[str, float] = {}
+    most: dict[str, float] = {}
+
+
+class Config(Section):
+    """A run. `out` is the folder that all verbs write to, each in its own."""
+
+    preset: str | None = None
+    out: Path
+    variant: Literal["pose", "rgb"] = "pose"
+    layout: Literal["spatial", "temporal"] = "spatial"
+    clip: Clip
+    backbone: Backbone
+    data: Data = Data()
+    cache: Cache = Cache()
+    train: Train = Train()
+    synthesize: Synthesize = Synthesize()
+    score: Score = Score()
+    filter: Filter = Filter()
+    notes: dict[str, str] = {}  # of a preset: memory, seconds a step, disk a clip, each with where it is from
+
+    @field_validator("out")
+    @classmethod
+    def _is_a_folder(cls, value: Path) -> Path:
+        if value.exists() and not value.is_dir():
+            raise ValueError(f"{value} is a file, expected the name of a folder")
+        return value
+
+
+def merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` put over `under`, section by section; lists and values are replaced."""
+    result = dict(under)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def presets() -> list[str]:
+    """Names of the presets that ship."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"there is no {path}; write one, beginning with `preset:` and one of {', '.join(presets())}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path} can't be read as YAML: {error}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds {type(found).__name__}, expected keys and values")
+    return found
+
+
+def load(path: Path) -> Config:
+    """Read a run's file, over its preset. Paths in it are taken from the current folder.
+
+    Raises:
+        UserError: the file, a key or a value is wrong; every one of them is named.
+    """
+    given = _read(path)
+    preset = given.get("preset")
+    if preset is not None:
+        if preset not in presets():
+            raise UserError(f"{path}: preset is {preset!r}, expected one of {', '.join(presets())}")
+        given = merged(_read(PRESETS / f"{preset}.yaml"), given)
+    return validated(given, str(path))
+
+
+def validated(values: dict[str, Any], where: str) -> Config:
+    """A config out of plain values. Raises UserError that names every wrong key."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = []
+        for one in error.errors():
+            key = ".".join(str(part) for part in one["loc"]) or "the file"
+            known = " (unknown key)" if one["type"] == "extra_forbidden" else ""
+            lines.append(f"{key}{known}: {one['msg']}, got {str(one['input'])[:80]!r}")
+        raise UserError(f"{where}:\n  " + "\n  ".join(lines)) from error
+
+
+def save(config: Config, folder: Path) -> Path:
+    """Write the resolved config beside what was made by it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic(folder / "config.yaml") as partial:
+        partial.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True), "utf-8")
+    return folder / "config.yaml"
