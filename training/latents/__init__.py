@@ -1,0 +1,1 @@
+"""Clips, encoded once: training reads latents."""

@@ -1,0 +1,273 @@
+"""The verb `cache`: clips to latents and text embeddings, in shards that are written whole or not at all.
+
+    python -m training cache run.yaml
+
+A second call goes on after the shards that are there. Shards of other clips, settings or weights are refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dreamactor_core.poses import PoseSequence
+from training import backbones, config, manifest
+from training.backbones.base import Context, Encoders
+from training.checkpoint import save_atomic
+from training.config import Config
+from training.errors import UserError
+from training.latents import header
+from training.latents.encode import Maker, read_poses
+from training.latents.skeletons import convention
+from training.manifest import Sample
+
+EMPTY = "empty.safetensors"
+"""The context of an empty prompt, for dropped texts."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One shard."""
+
+    path: Path
+    samples: tuple[Sample, ...]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, help="the run's YAML file")
+
+
+def cache_folder(settings: Config) -> Path:
+    return settings.out / "cache"
+
+
+def split(settings: Config) -> dict[str, list[Sample]]:
+    """Samples of `train` and `validation`. Raises UserError when there are none, or when they share a source."""
+    path = settings.cache.manifest or settings.out / "clips" / "manifest.jsonl"
+    kind = "pose" if settings.variant == "pose" else "e2e"
+    samples = [sample for sample in manifest.read(path) if sample.kind == kind and sample.accepted is not False]
+    if settings.cache.validation is not None:
+        held_out = [s for s in manifest.read(settings.cache.validation) if s.kind == kind and s.accepted is not False]
+        train = samples
+    else:
+        # all clips of one source go to one side, or a held-out clip would be a neighbour of a trained one
+        sources = list(dict.fromkeys(s.source_sha256 or s.id for s in samples))
+        last = set(sources[len(sources) - round(settings.cache.validation_share * len(sources)) :])
+        held_out = [s for s in samples if (s.source_sha256 or s.id) in last]
+        train = [s for s in samples if (s.source_sha256 or s.id) not in last]
+    if not train:
+        raise UserError(f"{path} has no sample of kind {kind} to train on, expected some for variant {settings.variant}")
+    shared = {s.source_sha256 for s in train if s.source_sha256} & {s.source_sha256 for s in held_out}
+    if shared:
+        raise UserError(f"training and validation share {len(shared)} source files ({sorted(shared)[0][:12]} ...), expected none")
+    return {"train": train, "validation": held_out}
+
+
+def check_samples(settings: Config, samples: Sequence[Sample]) -> None:
+    """Raises UserError for a clip that no bucket, rate or backbone of the run fits, before anything is encoded."""
+    sizes = {tuple(size) for size in settings.clip.sizes}
+    for sample in samples:
+        where = f"sample {sample.id}"
+        if (sample.width, sample.height) not in sizes:
+            expected = ", ".join(f"{w}x{h}" for w, h in sorted(sizes))
+            raise UserError(f"{where} is {sample.width}x{sample.height}, expected one of clip.sizes: {expected}; run `data` again")
+        if abs(sample.fps - settings.clip.fps) > 1e-3:
+            raise UserError(f"{where} has {sample.fps:g} fps, expected clip.fps, {settings.clip.fps:g}; run `data` again")
+        if sample.frames > settings.clip.frames:
+            raise UserError(f"{where} has {sample.frames} frames, expected at most clip.frames, {settings.clip.frames}")
+        try:
+            settings.clip.spec(sample.frames)
+        except ValueError as error:
+            raise UserError(f"{where}: {error}") from error
+        for path in (sample.target_video, sample.driving_video, sample.poses, sample.reference_image):
+            if path is not None and not path.is_file():
+                raise UserError(f"{where}: there is no {path}, expected it where the manifest says")
+
+
+def header_of(settings: Config, samples: Sequence[Sample], folder: Path) -> header.Header:
+    """What every shard will say."""
+    backbone = backbones.get(settings.backbone)
+    files = backbone.weights()
+    lines = []
+    for sample in samples:
+        sizes = [path.stat().st_size for path in (sample.target_video, sample.driving_video, sample.poses) if path]
+        lines.append([manifest.to_line(sample.model_copy(update={"scores": {}, "accepted": None}), folder), sizes])
+    pose = settings.variant == "pose"
+    pairs = sorted({sample.pairs for sample in samples})
+    return header.Header(
+        backbone=settings.backbone.name,
+        vae_sha256=header.files_hash(files["vae"]),
+        text_sha256=header.files_hash(files["text"]),
+        variant=settings.variant,
+        layout=settings.layout,
+        fps=f"{settings.clip.fps:g}",
+        lead_in=str(settings.clip.spec().lead_in),
+        variants=str(settings.cache.variants if pose else 1),
+        augment=json.dumps(settings.cache.augment.model_dump(), sort_keys=True) if pose else "",
+        skeleton=convention(read_poses(samples[0])) if pose else "",
+        pairs="self" if pose else ",".join(pairs),
+        manifest_sha256=header.digest(lines),
+    )
+
+
+def plan(settings: Config, samples: Sequence[Sample], folder: Path) -> list[Job]:
+    """Shards: samples of one size and length each, in the manifest's order."""
+    buckets: dict[tuple[int, int, int], list[Sample]] = {}
+    for sample in samples:
+        buckets.setdefault((sample.width, sample.height, sample.frames), []).append(sample)
+    size = settings.cache.shard
+    return [
+        Job(folder / f"{width}x{height}x{frames}_{number:05d}.safetensors", tuple(members[number * size : (number + 1) * size]))
+        for (width, height, frames), members in sorted(buckets.items())
+        for number in range(-(-len(members) // size))
+    ]
+
+
+def others_of(samples: Sequence[Sample]) -> Callable[[Sample, np.random.Generator], PoseSequence | None]:
+    """Draws the first pose of another sample of the same `appearance`, which in a drawn world names the kind of body."""
+    by_body: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_body.setdefault(body_of(sample), []).append(sample)
+
+    def draw(sample: Sample, rng: np.random.Generator) -> PoseSequence | None:
+        fitting = by_body[body_of(sample)]
+        other = fitting[int(rng.integers(len(fitting)))]
+        return None if other.id == sample.id else read_poses(other)[:1]
+
+    return draw
+
+
+def body_of(sample: Sample) -> str:
+    """The family of bodies whose bones may take each other's place: people and cartoons are one."""
+    return {"a quadruped": "quadruped", "a bird": "bird"}.get(sample.appearance, "person")
+
+
+@cache
+def _encoders(backbone: config.Backbone, device: str) -> Encoders:
+    return backbones.get(backbone).load_encoders(torch.device(device))
+
+
+def _stacked(made: list[torch.Tensor]) -> torch.Tensor:
+    """One tensor; joints of clips with fewer people get unseen ones."""
+    shape = [max(sizes) for sizes in zip(*(one.shape for one in made), strict=True)]
+    out = made[0].new_zeros(len(made), *shape)
+    for row, one in zip(out, made, strict=True):
+        row[tuple(slice(n) for n in one.shape)] = one
+    return out
+
+
+def _half(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.half() if tensor.dtype == torch.float32 else tensor
+
+
+def _joined(contexts: Sequence[Context]) -> tuple[dict[str, torch.Tensor], dict[str, list[int]]]:
+    """Contexts of several samples end to end, and their lengths."""
+    tensors = {f"context.{name}": torch.cat([context[name] for context in contexts]) for name in contexts[0]}
+    return tensors, {name: [len(context[name]) for context in contexts] for name in contexts[0]}
+
+
+def _write(settings: Config, samples: Sequence[Sample], metadata: dict[str, str], device: str, job: Job) -> Path:
+    pose = settings.variant == "pose"
+    augment = settings.cache.augment if pose else None
+    encoders = _encoders(settings.backbone, device)
+    maker = Maker(encoders, settings.layout, settings.clip.spec, augment, settings.cache.variants, others_of(samples))
+    made, contexts = [], []
+    for sample in job.samples:
+        tensors, context = maker(sample, int(header.digest(sample.id)[:8], 16))
+        made.append(tensors)
+        contexts.append(context)
+    # keypoints stay in single precision: half a pixel of a large picture is less than half precision tells apart
+    tensors = {name: _stacked([one[name].cpu() for one in made]) for name in made[0]}
+    tensors = {name: value if name == "joints" else _half(value) for name, value in tensors.items()}
+    text, lengths = _joined([{name: _half(value.cpu()) for name, value in context.items()} for context in contexts])
+    about = {
+        "ids": json.dumps([sample.id for sample in job.samples]),
+        "bodies": json.dumps([body_of(sample) for sample in job.samples]),
+        "lengths": json.dumps(lengths),
+    }
+    save_atomic(tensors | text, job.path, metadata | about)
+    return job.path
+
+
+def _start(threads: int) -> None:
+    torch.set_num_threads(threads)
+
+
+def _written(settings: Config, jobs: Sequence[tuple], devices: Sequence[str]) -> Iterator[Path]:
+    """Shards as they are done; each job is (samples, metadata, job)."""
+    workers = min(settings.cache.workers or (len(devices) if devices[0] != "cpu" else os.cpu_count() or 1), len(jobs))
+    tasks = [(settings, samples, metadata, devices[k % len(devices)], job) for k, (samples, metadata, job) in enumerate(jobs)]
+    if workers <= 1:
+        yield from (_write(*task) for task in tasks)
+        return
+    import multiprocessing
+
+    # one thread each on the CPU: clips of small networks are too small to be shared out
+    threads = 1 if devices[0] == "cpu" else max(1, (os.cpu_count() or 1) // workers)
+    with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (threads,)))
+        futures = [pool.submit(_write, *task) for task in tasks]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                f"one of the {workers} processes was ended from outside, perhaps for lack of memory; what is written stays: run "
+                f"the same command again to go on, with a smaller cache.workers"
+            ) from error
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+
+
+def build(settings: Config) -> Path:
+    """Make the cache of a run; returns its folder. Raises UserError."""
+    folder, splits = cache_folder(settings), split(settings)
+    jobs, total = [], 0
+    for name, samples in splits.items():
+        check_samples(settings, samples)
+        if not samples:
+            continue
+        metadata = header_of(settings, samples, folder)
+        for job in plan(settings, samples, folder / name):
+            total += 1
+            if job.path.exists():
+                header.check(header.read_metadata(job.path), metadata, job.path)
+            else:
+                jobs.append((samples, metadata.metadata(), job))
+        wanted = {job.path for job in plan(settings, samples, folder / name)}
+        for extra in sorted(set((folder / name).glob("*.safetensors")) - wanted):
+            raise UserError(f"{extra} is of no sample of this run, expected {len(wanted)} shards; delete {folder}, make it again")
+    config.save(settings, folder)
+    devices = [f"cuda:{k}" for k in range(torch.cuda.device_count())] or ["cpu"]
+    if not (folder / EMPTY).exists():
+        context = _encoders(settings.backbone, devices[0]).text([""])[0]
+        save_atomic({name: _half(value.cpu()) for name, value in context.items()}, folder / EMPTY)
+    started, done = time.time(), total - len(jobs)
+    if jobs:
+        try:
+            for path in _written(settings, jobs, devices):
+                done += 1
+                print(f"cache: {path.parent.name}/{path.name}, {done}/{total} shards, {time.time() - started:.0f} s", flush=True)
+        except OSError as error:
+            raise UserError(f"{folder} can't be written ({error}); what is written stays: run the same command again") from error
+    print(f"cache: {total} shards, {sum(map(len, splits.values()))} samples in {folder}", flush=True)
+    return folder
+
+
+def main(options: argparse.Namespace) -> int:
+    build(config.load(options.config))
+    return 0

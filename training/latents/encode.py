@@ -1,0 +1,136 @@
+"""One sample to tensors: Eq. 2 in latents, by the functions that the nodes use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from dreamactor_core.clips import ClipSpec, add_lead_in
+from dreamactor_core.conditions import build_condition
+from dreamactor_core.layout import get_layout
+from dreamactor_core.poses import PoseSequence, from_pose_keypoint
+from headless.media import read_image
+from training.backbones.base import Context, Encoders
+from training.config import Augment
+from training.errors import UserError
+from training.latents import skeletons
+from training.manifest import Sample
+from training.video import read_clip
+
+
+def to_pixels(frames: np.ndarray) -> torch.Tensor:
+    """RGB uint8 (T, H, W, 3) to (1, 3, T, H, W) in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+
+
+def read_poses(sample: Sample) -> PoseSequence:
+    """The target's poses, one frame for each of its frames, on its canvas. Raises UserError."""
+    if sample.poses is None:
+        raise UserError(f"sample {sample.id} has no poses, expected some for a pose LoRA; run `data` with poses: extract or file")
+    try:
+        data = json.loads(sample.poses.read_text("utf-8"))
+        sequence = from_pose_keypoint(data["frames"] if isinstance(data, dict) else data)
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"sample {sample.id}: {sample.poses} can't be read as POSE_KEYPOINT ({error})") from error
+    if len(sequence) != sample.frames:
+        raise UserError(f"sample {sample.id}: {sample.poses} has {len(sequence)} frames, expected the clip's {sample.frames}")
+    return sequence.fitted(sample.height, sample.width)
+
+
+def read_target(sample: Sample) -> np.ndarray:
+    """The clip to be reconstructed, RGB uint8 (T, H, W, 3). Raises UserError when it is not what the manifest says."""
+    frames = read_clip(sample.target_video)
+    expected = (sample.frames, sample.height, sample.width, 3)
+    if frames.shape != expected:
+        raise UserError(f"sample {sample.id}: {sample.target_video} is {frames.shape}, expected {expected} as its line says")
+    return frames
+
+
+def read_reference(sample: Sample, target: np.ndarray) -> np.ndarray:
+    """The character, RGB uint8 (H, W, 3): the reference image, or the target's first frame."""
+    if sample.reference_image is None:
+        return target[0]
+    picture = read_image(sample.reference_image)
+    if picture.shape != target.shape[1:]:
+        raise UserError(f"sample {sample.id}: {sample.reference_image} is {picture.shape}, expected {target.shape[1:]}")
+    return picture
+
+
+def read_driver(sample: Sample, spec: ClipSpec) -> np.ndarray:
+    """The raw video that drives, from the end of the lead-in on: (T - lead-in, H, W, 3). Raises UserError."""
+    if sample.driving_video is None:
+        raise UserError(f"sample {sample.id} has no driving_video, expected one for an rgb LoRA; `synthesize` makes them")
+    if sample.driving_start > spec.lead_in:
+        raise UserError(
+            f"sample {sample.id}: its driver begins at frame {sample.driving_start}, expected at {spec.lead_in} or before, where "
+            f"the lead-in ends"
+        )
+    frames = read_clip(sample.driving_video)[spec.lead_in - sample.driving_start :][: spec.driven]
+    expected = (spec.driven, sample.height, sample.width, 3)
+    if frames.shape != expected:
+        raise UserError(f"sample {sample.id}: {sample.driving_video} gives {frames.shape} after the lead-in, expected {expected}")
+    return frames
+
+
+def condition_of(encoders: Encoders, layout: str, reference: np.ndarray, driver: np.ndarray, spec: ClipSpec) -> torch.Tensor:
+    """Z of Eq. 2 (C, t, h, w')."""
+    reference_pixels = to_pixels(reference[None])[:, :, 0]
+    return build_condition(get_layout(layout), reference_pixels, to_pixels(driver), spec, encoders.encode).latents[0]
+
+
+def target_of(encoders: Encoders, layout: str, target: np.ndarray, driver: np.ndarray, spec: ClipSpec) -> torch.Tensor:
+    """What is to be generated (C, t, h, w): cut from the composite with the true animation in its place, encoded as one video."""
+    placed = get_layout(layout)
+    whole = placed.join(to_pixels(target), add_lead_in(to_pixels(driver), spec))
+    return placed.crop(encoders.encode(whole))[0]
+
+
+class Maker:
+    """Makes the tensors of samples.
+
+    Args:
+        others: Poses of another sample of the same kind of body, for `augment.other_bodies`; None when there is none.
+    """
+
+    def __init__(
+        self,
+        encoders: Encoders,
+        layout: str,
+        spec_of: Callable[[int], ClipSpec],
+        augment: Augment | None,
+        variants: int,
+        others: Callable[[Sample, np.random.Generator], PoseSequence | None],
+    ) -> None:
+        self.encoders, self.layout, self.spec_of = encoders, layout, spec_of
+        self.augment, self.variants, self.others = augment, variants, others
+
+    def __call__(self, sample: Sample, seed: int) -> tuple[dict[str, torch.Tensor], Context]:
+        """`target` (C, t, h, w) and `condition` (variants, C, t, h, w'), or with no variants `reference` (3, H, W) uint8 and
+        `joints` (T, people, 130, 3); and the context. `seed`: of the augmentation."""
+        spec = self.spec_of(sample.frames)
+        target = read_target(sample)
+        reference = read_reference(sample, target)
+        context = self.encoders.text([sample.caption])[0] | self.encoders.image(to_pixels(reference[None])[0, :, 0])
+        if self.augment is None:  # rgb
+            driver = read_driver(sample, spec)
+            tensors = {"condition": condition_of(self.encoders, self.layout, reference, driver, spec)[None]}
+            return tensors | {"target": target_of(self.encoders, self.layout, target, driver, spec)}, context
+        poses = read_poses(sample)[spec.lead_in :]  # a driver has no lead-in: neither its bones nor its box may know of it
+        driver = skeletons.drawn(poses)
+        if not self.variants:
+            tensors = {
+                "reference": torch.from_numpy(np.ascontiguousarray(reference)).permute(2, 0, 1),
+                "joints": torch.from_numpy(skeletons.to_array(poses)),
+            }
+        else:
+            made = []
+            for variant in range(self.variants):
+                rng = np.random.default_rng([seed, variant])
+                other = self.others(sample, rng)
+                changed = skeletons.augmented(poses, self.augment, rng, [other] if other else [])
+                made.append(condition_of(self.encoders, self.layout, reference, skeletons.drawn(changed), spec))
+            tensors = {"condition": torch.stack(made)}
+        return tensors | {"target": target_of(self.encoders, self.layout, target, driver, spec)}, context

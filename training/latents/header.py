@@ -1,0 +1,88 @@
+"""What a shard says of itself, and what a reader asks of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+from safetensors import safe_open
+
+from training.errors import UserError
+from training.lora_file import sha256
+
+VERSION = "1"
+"""Of the layout of shards; one more whenever their tensors mean something else."""
+
+
+@cache
+def _file_hash(path: Path, size: int, changed: int) -> str:
+    return sha256(path)
+
+
+def files_hash(paths: Iterable[Path]) -> str:
+    """One digest of several weight files."""
+    digest = hashlib.sha256()
+    for path in paths:
+        found = path.stat()
+        digest.update(_file_hash(path, found.st_size, found.st_mtime_ns).encode())
+    return digest.hexdigest()
+
+
+def digest(value: object) -> str:
+    """Of anything that JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Header:
+    """Of one cache; every shard repeats it.
+
+    Attributes:
+        backbone: Key of the contract's BACKBONES. vae_sha256, text_sha256: Of the encoders' files.
+        variant, layout: As in the contract. fps, lead_in: Of the clips, lead-in in frames.
+        variants: Augmented versions of each skeleton; 0: keypoints instead.
+        augment: The augmentation's settings, as JSON; empty for rgb.
+        skeleton: The convention of the skeletons; empty for rgb.
+        pairs: Where drivers are from: `self`, `synthetic` or `ground_truth`.
+        manifest_sha256: Of the samples' lines and the sizes of their files.
+    """
+
+    backbone: str
+    vae_sha256: str
+    text_sha256: str
+    variant: str
+    layout: str
+    fps: str
+    lead_in: str
+    variants: str
+    augment: str
+    skeleton: str
+    pairs: str
+    manifest_sha256: str
+    version: str = VERSION
+
+    def metadata(self) -> dict[str, str]:
+        return {f"cache.{key}": value for key, value in asdict(self).items()}
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Metadata of a shard. Raises UserError for a file that is broken."""
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except Exception as error:  # safetensors has no common class for its errors
+        raise UserError(f"{path} can't be read ({error}); delete it and run `python -m training cache` again") from error
+
+
+def check(found: Mapping[str, str], expected: Header, where: Path) -> None:
+    """Raises UserError unless a shard is of this cache."""
+    for key, value in expected.metadata().items():
+        if found.get(key) != value:
+            raise UserError(
+                f"{where}: {key.removeprefix('cache.')} is {found.get(key, 'not stated')}, expected {value}; the cache was made "
+                f"with other settings, clips or weights: delete {where.parent.parent} and make it again, or name another `out`"
+            )
