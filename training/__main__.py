@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         if name == chosen:  # the others' modules, and what they import, are not needed
             importlib.import_module(module).arguments(verb)
     options = parser.parse_args(arguments)
+    logging.getLogger("torchao").setLevel(logging.ERROR)  # it tells of kernels that are not used here, at every import
     try:
         return int(importlib.import_module(VERBS[options.verb][0]).main(options) or 0)
     except UserError as error:

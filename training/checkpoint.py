@@ -29,6 +29,36 @@ def save_atomic(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str
         raise
 
 
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor with all that other processes hold of it; each of them has to call this."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def like(value: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """A whole tensor shared out among processes as `target` is."""
+    if not hasattr(target, "full_tensor") or value.shape != target.shape:
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
+
+
+def _packed(value: Any) -> tuple[dict[str, torch.Tensor], list[Any] | None]:
+    """An optimizer's tensor as plain ones: torchao's 8-bit state consists of several, and of a list of what else it is."""
+    if hasattr(value, "__tensor_flatten__") and not hasattr(value, "full_tensor"):
+        names, rest = value.__tensor_flatten__()
+        return {name: getattr(value, name) for name in names}, rest
+    return {"": whole(torch.as_tensor(value))}, None
+
+
+def _unpacked(parts: dict[str, torch.Tensor], rest: list[Any] | None) -> torch.Tensor:
+    if rest is None:
+        return parts[""]
+    from torchao.optim.subclass_8bit import OptimState8bit
+
+    return OptimState8bit.__tensor_unflatten__(parts, rest)
+
+
 class TrainState:
     """Everything a run needs to go on as if it had not stopped: to the bit on the CPU; a GPU's own random state is not kept.
 
@@ -50,19 +80,26 @@ class TrainState:
     ) -> None:
         self.modules, self.optimizers, self.ema, self.run, self.steps = modules, optimizers, ema or {}, run or {}, steps
 
-    def save(self, path: Path, step: int) -> None:
+    def save(self, path: Path, step: int, write: bool = True) -> None:
+        """Write the state. Of several processes each has to call this, as each may hold a part, and one has to `write`."""
         tensors: dict[str, torch.Tensor] = {"rng/torch": torch.get_rng_state()}
         header: dict[str, Any] = {"step": step, "steps": self.steps, "run": self.run, "optimizers": {}}
         for name, module in self.modules.items():
-            tensors |= {f"module/{name}/{k}": v for k, v in module.state_dict().items()}
+            tensors |= {f"module/{name}/{k}": whole(v) for k, v in module.state_dict().items()}
         for name, averaged in self.ema.items():
-            tensors |= {f"ema/{name}/{k}": v for k, v in averaged.items()}
+            tensors |= {f"ema/{name}/{k}": whole(v) for k, v in averaged.items()}
         for name, optimizer in self.optimizers.items():
             state = optimizer.state_dict()
-            header["optimizers"][name] = {"param_groups": state["param_groups"]}
+            groups = [{k: v.tolist() if isinstance(v, torch.Tensor) else v for k, v in g.items()} for g in state["param_groups"]]
+            header["optimizers"][name] = {"param_groups": groups, "packed": {}}
             for index, values in state["state"].items():
-                tensors |= {f"optimizer/{name}/{index}/{k}": torch.as_tensor(v).clone() for k, v in values.items()}
-        save_atomic(tensors, path, {"state": json.dumps(header)})
+                for k, v in values.items():
+                    parts, rest = _packed(v)
+                    if rest is not None:
+                        header["optimizers"][name]["packed"][f"{index}/{k}"] = rest
+                    tensors |= {f"optimizer/{name}/{index}/{k}{'/' * bool(p)}{p}": part.clone() for p, part in parts.items()}
+        if write:
+            save_atomic(tensors, path, {"state": json.dumps(header)})
 
     def load(self, path: Path) -> int:
         """Restore everything in place and return the step. Raises ValueError, before anything is changed, when the state is
@@ -79,21 +116,41 @@ class TrainState:
             self._check_length(path, header)
             # copies: optimizers keep what they are given, and Windows does not replace a file that is mapped into memory
             found = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 - not a dict
-        for name, module in self.modules.items():
-            prefix = f"module/{name}/"
-            module.load_state_dict({k[len(prefix) :]: v for k, v in found.items() if k.startswith(prefix)})
-        for name, averaged in self.ema.items():
-            for key in averaged:
-                averaged[key].copy_(found[f"ema/{name}/{key}"])
+        with torch.no_grad():
+            for name, module in self.modules.items():
+                prefix = f"module/{name}/"
+                saved = {k[len(prefix) :]: v for k, v in found.items() if k.startswith(prefix)}
+                held = module.state_dict()
+                if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in held.items()}:
+                    raise ValueError(f"{path} holds the tensors of another network under {name!r}, expected those of this run's")
+                for key, value in held.items():
+                    value.copy_(like(saved[key], value))
+            for name, averaged in self.ema.items():
+                for key, value in averaged.items():
+                    value.copy_(like(found[f"ema/{name}/{key}"], value))
         for name, optimizer in self.optimizers.items():
-            state: dict[int, dict[str, torch.Tensor]] = {}
-            for key, value in found.items():
-                if key.startswith(f"optimizer/{name}/"):
-                    index, field = key.split("/")[2:]
-                    state.setdefault(int(index), {})[field] = value
-            optimizer.load_state_dict({"state": state, **header["optimizers"][name]})
+            self._restore(name, optimizer, found, header["optimizers"][name])
         torch.set_rng_state(found["rng/torch"])
         return int(header["step"])
+
+    @staticmethod
+    def _restore(name: str, optimizer: torch.optim.Optimizer, found: dict[str, torch.Tensor], header: dict[str, Any]) -> None:
+        parts: dict[str, dict[str, torch.Tensor]] = {}
+        for key, value in found.items():
+            if key.startswith(f"optimizer/{name}/"):
+                index, field, *part = key.split("/")[2:]
+                parts.setdefault(f"{index}/{field}", {})[part[0] if part else ""] = value
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for key, values in parts.items():
+            index, field = key.split("/")
+            value = _unpacked(values, header.get("packed", {}).get(key))
+            state.setdefault(int(index), {})[field] = like(value, parameters[int(index)])
+        groups = header["param_groups"]
+        for saved, held in zip(groups, optimizer.param_groups, strict=True):
+            if isinstance(held["lr"], torch.Tensor):  # torchao's optimizers keep their rate in a tensor
+                saved["lr"] = torch.tensor(saved["lr"])
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
 
     def _check_length(self, path: Path, header: dict[str, Any]) -> None:
         step, steps = header["step"], header.get("steps")

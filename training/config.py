@@ -145,6 +145,7 @@ class Train(Section):
     validate_on: int = Field(32, ge=0)
     sample_sheets: int = Field(4, ge=0)  # samples on a sheet; 0: none
     sample_every: int = Field(2000, gt=0)
+    sample_workflow: Path | None = None  # API workflow for the sheets; None: of marionette, the one that ships
     tensorboard: bool = True
     seed: int = Field(0, ge=0)
 

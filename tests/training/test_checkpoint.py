@@ -131,7 +131,7 @@ def test_weights_are_restored_in_place(tmp_path: Path) -> None:
 def test_a_state_of_another_network_is_refused(tmp_path: Path) -> None:
     Run.new(0).state.save(tmp_path / "s", 1)
     other = torch.nn.Linear(3, 3)
-    with pytest.raises(RuntimeError, match="Missing key"):
+    with pytest.raises(ValueError, match="holds the tensors of another network"):
         TrainState({"model": other}, {}).load(tmp_path / "s")
 
 

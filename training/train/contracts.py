@@ -1,0 +1,66 @@
+"""What the LoRA file of a run will say of itself, and whether another one may be its start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from dreamactor_core.contract import Contract, ContractError
+from training.backbones.base import VideoBackbone
+from training.config import Config
+from training.errors import UserError
+from training.latents import header
+from training.latents.read import Cache
+from training.lora_file import sha256
+
+
+def backbone_sha256(backbone: VideoBackbone) -> str:
+    """Of the network's file; of all of its files when it has several."""
+    files = backbone.weights()["transformer"]
+    return sha256(files[0]) if len(files) == 1 else header.files_hash(files)
+
+
+def contract_of(settings: Config, backbone: VideoBackbone, cache: Cache) -> Contract:
+    """From the run's settings and its cache."""
+    parent = settings.train.init_lora
+    return Contract(
+        variant=settings.variant, backbone=settings.backbone.name, layout=settings.layout, expert=settings.backbone.expert,
+        fps=settings.clip.fps, lead_in=settings.clip.spec().lead_in / settings.clip.fps, frames=settings.clip.frames,
+        sizes=",".join(f"{w}x{h}" for w, h in settings.clip.sizes), skeleton=cache.header("skeleton"),
+        pairs=cache.header("pairs"), backbone_sha256=backbone_sha256(backbone),
+        parent_sha256=sha256(parent) if parent else "", dataset_sha256=cache.fingerprint(),
+    )  # fmt: skip
+
+
+def check_cache(settings: Config, backbone: VideoBackbone, cache: Cache, split: str) -> None:
+    """Raises UserError unless a cache is there and was made for this run."""
+    if not len(cache):
+        raise UserError(f"{cache.folder} has no {split} shards; run `python -m training cache` with this file first")
+    files = backbone.weights()
+    expected = {
+        "backbone": settings.backbone.name, "variant": settings.variant, "layout": settings.layout,
+        "fps": f"{settings.clip.fps:g}", "lead_in": str(settings.clip.spec().lead_in),
+        "vae_sha256": header.files_hash(files["vae"]), "text_sha256": header.files_hash(files["text"]),
+    }  # fmt: skip
+    for key, value in expected.items():
+        if cache.header(key) != value:
+            raise UserError(
+                f"{cache.folder} is a cache with {key} {cache.header(key)}, expected {value}; name the right one in train.cache "
+                f"or run `python -m training cache` with this file"
+            )
+
+
+def check_parent(path: Path, own: Contract) -> None:
+    """Raises UserError for a LoRA that this run can't begin with: of another network, layout or expert, or rgb before pose."""
+    try:
+        with safe_open(path, "pt") as file:
+            parent = Contract.from_metadata(file.metadata(), path.name)
+    except (OSError, SafetensorError, ContractError) as error:
+        raise UserError(f"train.init_lora: {path} can't be the start of this run ({error})") from error
+    if own.variant == "pose" and parent.variant != "pose":
+        raise UserError(f"{path} is a LoRA of variant {parent.variant}, expected pose: a pose LoRA comes before the rgb LoRA")
+    for key in ("backbone", "layout", "expert", "backbone_sha256"):
+        got, expected = getattr(parent, key), getattr(own, key)
+        if got != expected:
+            raise UserError(f"{path} was trained with {key} {got or 'not stated'}, expected {expected}; train its like on this one")

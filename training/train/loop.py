@@ -1,0 +1,265 @@
+"""The training loop: one process or many, resumable to the bit."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from tqdm import tqdm
+
+from training import backbones
+from training.checkpoint import TrainState, whole
+from training.config import Config
+from training.errors import UserError
+from training.latents.read import Cache
+from training.lora_file import add_lora, load_lora, lora_state, save_lora
+from training.train import optimizers
+from training.train.contracts import check_cache, check_parent, contract_of
+from training.train.data import Batches, Chance, Order
+from training.train.objective import losses
+from training.train.sheets import Sheets
+from training.train.validation import validate
+
+STATE, LORA, LOG = "state.safetensors", "lora.safetensors", "log.jsonl"
+_LOG_EVERY = 25
+
+
+def folder_of(settings: Config) -> Path:
+    """Where a run's state, LoRA, log and sheets are."""
+    return settings.out / "train"
+
+
+class Trainer:
+    """A run, from its settings.
+
+    Raises UserError, before anything is computed, when something is missing, does not fit, or is of another run.
+    """
+
+    def __init__(self, settings: Config) -> None:
+        train = settings.train
+        self.settings, self.folder = settings, folder_of(settings)
+        self.accelerator = Accelerator()
+        self.main = self.accelerator.is_main_process
+        sharded = self.accelerator.distributed_type == DistributedType.FSDP
+        self._check_division()
+        self.backbone = backbones.get(settings.backbone)
+        folder = train.cache or settings.out / "cache"
+        self.cache, held_out = Cache(folder, "train"), Cache(folder, "validation")
+        check_cache(settings, self.backbone, self.cache, "train")
+        self.contract = contract_of(settings, self.backbone, self.cache)
+        if train.init_lora is not None:
+            check_parent(train.init_lora, self.contract)
+        self.sheets = Sheets(settings, self.folder) if self.main and train.sample_sheets else None
+        model = self.backbone.load_transformer()
+        encoders = self.backbone.load_encoders(self.accelerator.device) if self.cache.header("variants") == "0" else None
+        torch.manual_seed(train.seed)  # of the LoRA's first half
+        add_lora(model, train.rank, self.backbone.family)
+        if train.init_lora is not None:
+            load_lora(model, train.init_lora, self.backbone.rename)
+        for parameter in lora_state(model).values():
+            parameter.data = parameter.data.float()
+        if sharded:
+            if settings.backbone.base != "full":
+                raise UserError(f"backbone.base is {settings.backbone.base} under FSDP, expected full: shards are of one kind")
+            model.float()  # the shards of a block are of one type; the arithmetic is in that of mixed_precision
+        if train.checkpointing:
+            model.enable_gradient_checkpointing()
+        model.train()
+        self.batches = Batches(self.cache, self.backbone, settings, encoders)
+        self.held_out = Batches(held_out, self.backbone, settings, encoders) if len(held_out) else None
+        self.order = Order(self.cache, train.batch, train.seed)
+        self.optimizer = optimizers.make(train, list(lora_state(model).values()))
+        if sharded:
+            self.model, self.optimizer = self.accelerator.prepare(model, self.optimizer)
+        else:  # the optimizer steps by itself: accelerate's wrapper would only step when it says so
+            self.model = self.accelerator.prepare_model(model)
+        # names of peft have dots, which a ParameterDict does not take
+        self.trained = torch.nn.ParameterDict({key.replace(".", "/"): value for key, value in self._trained().items()})
+        averaged = {key: value.detach().clone() for key, value in self.trained.items()} if train.ema else {}
+        self.ema = averaged
+        plain = self.optimizer.optimizer if sharded else self.optimizer
+        self.state = TrainState(
+            {"lora": self.trained}, {"adapter": plain}, {"lora": averaged} if averaged else {}, self._run(),
+            train.steps if train.schedule == "trapezoid" else None,
+        )  # fmt: skip
+        self.first = self.state.load(self.folder / STATE) if (self.folder / STATE).exists() else 0
+        if train.compile and self.accelerator.distributed_type == DistributedType.NO:
+            for block in self._blocks():
+                block.compile()
+
+    def _check_division(self) -> None:
+        train, processes = self.settings.train, self.accelerator.num_processes
+        if train.batch % (processes * train.accumulate):
+            raise UserError(
+                f"train.batch is {train.batch}, expected a multiple of {processes} processes times {train.accumulate} accumulated "
+                f"micro-batches; it is the global batch"
+            )
+
+    def _trained(self) -> dict[str, torch.nn.Parameter]:
+        return lora_state(self.accelerator.unwrap_model(self.model))
+
+    def _blocks(self) -> list[torch.nn.Module]:
+        inner = self.accelerator.unwrap_model(self.model)
+        return list(getattr(inner, "blocks", None) or inner.transformer_blocks)
+
+    def _run(self) -> dict[str, str | int | float]:
+        """What has to be the same for a run to be gone on with; its length may change while its rate is constant."""
+        train = self.settings.train
+        free = {"steps", "cache", "init_lora", "accumulate", "checkpointing", "compile", "every", "keep", "tensorboard"}
+        free |= {"validate_on", "sample_sheets", "sample_every", "sample_workflow"}  # what is looked at changes nothing
+        if train.schedule == "cosine":
+            free -= {"steps"}
+        about = {key: json.dumps(value) for key, value in train.model_dump(mode="json").items() if key not in free}
+        contract = self.contract
+        return about | {
+            "backbone_sha256": contract.backbone_sha256, "parent_sha256": contract.parent_sha256,
+            "base": self.settings.backbone.base, "dataset_sha256": contract.dataset_sha256, "variant": contract.variant,
+            "layout": contract.layout,
+        }  # fmt: skip
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """With the averaged weights in the network's place."""
+        if not self.ema:
+            yield
+            return
+        live = {key: value.detach().clone() for key, value in self.trained.items()}
+        try:
+            with torch.no_grad():
+                for key, value in self.trained.items():
+                    value.copy_(self.ema[key])
+            yield
+        finally:
+            with torch.no_grad():
+                for key, value in self.trained.items():
+                    value.copy_(live[key])
+
+    def step(self, step: int) -> float:
+        """One optimizer step; returns the mean loss of the global batch as far as this process knows it."""
+        train, processes, rank = self.settings.train, self.accelerator.num_processes, self.accelerator.process_index
+        rate = optimizers.rate(train, step)
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        numbers = self.order.numbers(step)
+        mine = [place for place in range(train.batch) if place % processes == rank]
+        size, total = len(mine) // train.accumulate, 0.0
+        for micro in range(train.accumulate):
+            places = mine[micro * size : (micro + 1) * size]
+            chances = [Chance(train.seed, step, place) for place in places]
+            batch, sigma, noise = self.batches.batch([numbers[place] for place in places], chances)
+            device = self.accelerator.device
+            last = micro + 1 == train.accumulate
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                found = losses(
+                    self.backbone, self.model, self.batches.layout, batch.to(device), sigma.to(device), noise.to(device),
+                    train.loss, train.weighting,
+                )  # fmt: skip
+                # gradients are averaged over processes: what each adds is its part of the global mean times their number
+                self.accelerator.backward(found.sum() * processes / train.batch)
+            total += float(found.detach().sum())
+        self.accelerator.clip_grad_norm_(list(self.trained.values()), train.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.ema:
+            decay = min(train.ema, (step + 1) / (step + 10))
+            with torch.no_grad():
+                for key, value in self.trained.items():
+                    self.ema[key].lerp_(value, 1 - decay)
+        return total * processes / train.batch
+
+    def save(self, step: int) -> None:
+        """Write state and LoRA; earlier LoRAs stay as far as `keep` says."""
+        self.state.save(self.folder / STATE, step, self.main)
+        chosen = self.ema or self.trained
+        tensors = {key.replace("/", "."): whole(value.detach()).cpu() for key, value in chosen.items()}
+        if self.main:
+            numbered = self.folder / f"lora_{step:06d}.safetensors"
+            for path in (numbered, self.folder / LORA):
+                save_lora(tensors, path, self.contract, self.backbone.rename, torch.float32)
+            for old in sorted(self.folder.glob("lora_[0-9]*.safetensors"))[: -self.settings.train.keep]:
+                old.unlink()
+
+    def run(self) -> None:
+        """Train from where the state is to the end."""
+        train, accelerator = self.settings.train, self.accelerator
+        log = Log(self.folder, train.tensorboard, self.first) if self.main else None
+        started, recent = time.time(), []
+        often = 0.1 if sys.stderr.isatty() else 60.0  # seconds; a log file need not hold every step
+        steps = range(self.first, train.steps)
+        progress = tqdm(steps, initial=self.first, total=train.steps, disable=not self.main, unit="step", mininterval=often)
+        with nullcontext() if log is None else log:
+            for step in progress:
+                recent.append(self.step(step))
+                done = step + 1
+                if done % _LOG_EVERY == 0 or done == train.steps:
+                    mean = accelerator.reduce(torch.tensor(recent, device=accelerator.device).mean(), "mean")
+                    recent = []
+                    if log is not None:
+                        seconds = (time.time() - started) / (done - self.first)
+                        log.write(done, loss=float(mean), lr=optimizers.rate(train, step), s_per_step=seconds)
+                        progress.set_postfix(loss=f"{float(mean):.4f}")
+                if done % train.every == 0 or done == train.steps:
+                    self.save(done)
+                    self._look(done, log)
+        accelerator.wait_for_everyone()
+
+    def _look(self, step: int, log: Log | None) -> None:
+        """Validation and sample sheet."""
+        train = self.settings.train
+        if self.held_out is not None and train.validate_on:
+            numbers = list(range(min(train.validate_on, len(self.held_out.cache))))
+            micro = max(2, train.batch // (self.accelerator.num_processes * train.accumulate))
+            with self.averaged():
+                right, other = validate(self.backbone, self.model, self.held_out, numbers, micro, self.accelerator)
+            if log is not None:
+                log.write(step, validation_loss=right, with_another_driver=other)
+        if step % train.sample_every == 0 or step == train.steps:
+            if self.sheets is not None:
+                self.sheets.make(self.folder / LORA, self.folder / f"samples_{step:06d}.png")
+            self.accelerator.wait_for_everyone()
+
+
+class Log:
+    """`log.jsonl`, and TensorBoard's files beside it."""
+
+    def __init__(self, folder: Path, tensorboard: bool, first: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path, self.writer = folder / LOG, None
+        if self.path.exists():  # what was logged after the state that is gone on from is logged again
+            lines = [line for line in self.path.read_text("utf-8").splitlines() if json.loads(line)["step"] <= first]
+            self.path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+        self._file = self.path.open("a", encoding="utf-8")
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first)
+
+    def write(self, step: int, **values: float) -> None:
+        """One line."""
+        line: dict[str, Any] = {"step": step, **{key: float(f"{value:.6g}") for key, value in values.items()}}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        if "validation_loss" in values:
+            tqdm.write(json.dumps(line))
+        if self.writer is not None:
+            for key, value in values.items():
+                self.writer.add_scalar(key, value, step)
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        if self.writer is not None:
+            self.writer.close()

@@ -1,0 +1,102 @@
+"""Sample sheets: held-out samples run through a ComfyUI with the LoRA as it stands, by the workflow that its users run."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from headless.client import Client, Prompt, by_title, files, id_by_title
+from headless.media import read_image, write_image, write_mp4
+from headless.server import HostServer
+from training.config import Config
+from training.errors import UserError
+from training.latents.build import split
+from training.latents.encode import read_driver, read_reference, read_target
+from training.manifest import Sample
+
+ROOT = Path(__file__).resolve().parents[2]
+_SHOWN = 6  # frames of a clip on a sheet
+
+
+def workflow_of(settings: Config) -> Prompt:
+    """The API workflow that a run's samples go through. Raises UserError when there is none."""
+    path = settings.train.sample_workflow
+    if path is None:
+        if settings.backbone.name != "marionette":
+            raise UserError(
+                f"train.sample_sheets is {settings.train.sample_sheets} and train.sample_workflow is not given; name an API "
+                f"workflow of workflows/api/ whose loaders name the files of your ComfyUI, or set sample_sheets: 0"
+            )
+        path = ROOT / "workflows" / "api" / f"marionette_{settings.variant}.json"
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"train.sample_workflow: {path} can't be read as an API workflow ({error})") from error
+
+
+class Sheets:
+    """Makes the sheets of a run. Raises UserError at once when workflow or held-out clips are missing."""
+
+    def __init__(self, settings: Config, folder: Path) -> None:
+        self.settings, self.folder, self.graph = settings, folder, workflow_of(settings)
+        for title in ("Motion LoRA", "Reference", "Prompt", "In-context conditioning", "Decode"):
+            try:
+                by_title(self.graph, title)
+            except KeyError as error:
+                raise UserError(f"train.sample_workflow: {error.args[0]}") from error
+        self.samples = split(settings)["validation"][: settings.train.sample_sheets]
+        if not self.samples:
+            raise UserError("train.sample_sheets needs held-out samples; set cache.validation, or sample_sheets: 0")
+
+    def make(self, lora: Path, out: Path) -> None:
+        """Write a sheet: each sample's truth above its result, the reference first."""
+        places = self.folder / ".host_paths.yaml"
+        places.write_text(yaml.safe_dump({"run": {"base_path": str(lora.parent.resolve()), "loras": "."}}), "utf-8")
+        try:
+            with HostServer(arguments=["--extra-model-paths-config", str(places.resolve())]) as server:
+                client = Client(server.url)
+                rows = [self._rows(client, server, sample, lora.name) for sample in self.samples]
+        finally:
+            places.unlink(missing_ok=True)
+        height, width = max(r.shape[0] for r in rows), max(r.shape[1] for r in rows)
+        padded = [np.pad(r, ((0, height - r.shape[0]), (0, width - r.shape[1]), (0, 0))) for r in rows]
+        write_image(out, np.concatenate(padded, 0))
+
+    def _rows(self, client: Client, server: HostServer, sample: Sample, lora: str) -> np.ndarray:
+        spec = self.settings.clip.spec(sample.frames)
+        target = read_target(sample)
+        reference = read_reference(sample, target)
+        graph = copy.deepcopy(self.graph)
+        write_image(server.input_dir / "sample_reference.png", reference)
+        by_title(graph, "Motion LoRA")["inputs"]["lora_name"] = lora
+        by_title(graph, "Reference")["inputs"]["image"] = "sample_reference.png"
+        by_title(graph, "Prompt")["inputs"]["text"] = sample.caption
+        size = {"width": sample.width, "height": sample.height, "length": sample.frames}
+        by_title(graph, "In-context conditioning")["inputs"].update(size)
+        if self.settings.variant == "pose":
+            data = json.loads(sample.poses.read_text("utf-8"))
+            frames = (data["frames"] if isinstance(data, dict) else data)[spec.lead_in :]
+            text = json.dumps({"frames": frames, "frame_ms": 1000 / sample.fps})
+            (server.input_dir / "sample_poses.json").write_text(text, "utf-8")
+            by_title(graph, "Driving poses")["inputs"]["poses"] = "sample_poses.json"
+            by_title(graph, "Skeleton")["inputs"].update(width=sample.width, height=sample.height, fit="canvas")
+        else:
+            write_mp4(server.input_dir / "sample_drive.mp4", read_driver(sample, spec), sample.fps, crf=8)
+            by_title(graph, "Driving video")["inputs"]["file"] = "sample_drive.mp4"
+        decode = id_by_title(graph, "Decode")
+        for key in [k for k, node in graph.items() if node["class_type"].startswith(("Save", "Preview"))]:
+            del graph[key]
+        graph["sheet"] = {"class_type": "PreviewImage", "inputs": {"images": [decode, 0]}}
+        outputs = client.run(graph)
+        pictures = []
+        for entry in files(outputs["sheet"]):
+            path = client.download(entry, server.folder / entry["filename"])
+            pictures.append(read_image(path))
+        truth = target[spec.lead_in :]
+        chosen = np.linspace(0, min(len(truth), len(pictures)) - 1, _SHOWN).round().astype(int)
+        rows = [np.concatenate([reference, *(clip[k] for k in chosen)], 1) for clip in (truth, pictures)]
+        return np.concatenate(rows, 0)
