@@ -139,6 +139,7 @@ class Train(Section):
     timesteps: Timesteps = Timesteps()
     drop_text: float = Field(0.1, ge=0, le=1)
     checkpointing: bool = True  # gradients
+    sharding: Literal["none", "fsdp2"] = "none"  # of the network over the processes of `accelerate launch`
     compile: bool = False
     every: int = Field(500, gt=0)  # steps between checkpoints and validations
     keep: int = Field(2, gt=0)  # LoRA files of earlier checkpoints to keep

@@ -12,16 +12,14 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
 from tqdm import tqdm
 
 from training import backbones
 from training.checkpoint import TrainState, whole
 from training.config import Config
-from training.errors import UserError
 from training.latents.read import Cache
 from training.lora_file import add_lora, load_lora, lora_state, save_lora
-from training.train import optimizers
+from training.train import optimizers, parallel
 from training.train.contracts import check_cache, check_parent, contract_of
 from training.train.data import Batches, Chance, Order
 from training.train.objective import losses
@@ -48,8 +46,7 @@ class Trainer:
         self.settings, self.folder = settings, folder_of(settings)
         self.accelerator = Accelerator()
         self.main = self.accelerator.is_main_process
-        sharded = self.accelerator.distributed_type == DistributedType.FSDP
-        self._check_division()
+        parallel.check(self.accelerator, settings)
         self.backbone = backbones.get(settings.backbone)
         folder = train.cache or settings.out / "cache"
         self.cache, held_out = Cache(folder, "train"), Cache(folder, "validation")
@@ -66,55 +63,40 @@ class Trainer:
             load_lora(model, train.init_lora, self.backbone.rename)
         for parameter in lora_state(model).values():
             parameter.data = parameter.data.float()
-        if sharded:
-            if settings.backbone.base != "full":
-                raise UserError(f"backbone.base is {settings.backbone.base} under FSDP, expected full: shards are of one kind")
-            model.float()  # the shards of a block are of one type; the arithmetic is in that of mixed_precision
         if train.checkpointing:
             model.enable_gradient_checkpointing()
         model.train()
         self.batches = Batches(self.cache, self.backbone, settings, encoders)
         self.held_out = Batches(held_out, self.backbone, settings, encoders) if len(held_out) else None
         self.order = Order(self.cache, train.batch, train.seed)
-        self.optimizer = optimizers.make(train, list(lora_state(model).values()))
-        if sharded:
-            self.model, self.optimizer = self.accelerator.prepare(model, self.optimizer)
-        else:  # the optimizer steps by itself: accelerate's wrapper would only step when it says so
-            self.model = self.accelerator.prepare_model(model)
+        self.model = parallel.prepare(self.accelerator, model, self._blocks(model), settings)
+        self.optimizer = optimizers.make(train, list(self._trained().values()))
         # names of peft have dots, which a ParameterDict does not take
         self.trained = torch.nn.ParameterDict({key.replace(".", "/"): value for key, value in self._trained().items()})
         averaged = {key: value.detach().clone() for key, value in self.trained.items()} if train.ema else {}
         self.ema = averaged
-        plain = self.optimizer.optimizer if sharded else self.optimizer
         self.state = TrainState(
-            {"lora": self.trained}, {"adapter": plain}, {"lora": averaged} if averaged else {}, self._run(),
+            {"lora": self.trained}, {"adapter": self.optimizer}, {"lora": averaged} if averaged else {}, self._run(),
             train.steps if train.schedule == "trapezoid" else None,
         )  # fmt: skip
         self.first = self.state.load(self.folder / STATE) if (self.folder / STATE).exists() else 0
-        if train.compile and self.accelerator.distributed_type == DistributedType.NO:
-            for block in self._blocks():
+        if train.compile:
+            for block in self._blocks(self.accelerator.unwrap_model(self.model)):
                 block.compile()
-
-    def _check_division(self) -> None:
-        train, processes = self.settings.train, self.accelerator.num_processes
-        if train.batch % (processes * train.accumulate):
-            raise UserError(
-                f"train.batch is {train.batch}, expected a multiple of {processes} processes times {train.accumulate} accumulated "
-                f"micro-batches; it is the global batch"
-            )
 
     def _trained(self) -> dict[str, torch.nn.Parameter]:
         return lora_state(self.accelerator.unwrap_model(self.model))
 
-    def _blocks(self) -> list[torch.nn.Module]:
-        inner = self.accelerator.unwrap_model(self.model)
-        return list(getattr(inner, "blocks", None) or inner.transformer_blocks)
+    @staticmethod
+    def _blocks(model: torch.nn.Module) -> list[torch.nn.Module]:
+        return list(getattr(model, "blocks", None) or model.transformer_blocks)
 
     def _run(self) -> dict[str, str | int | float]:
         """What has to be the same for a run to be gone on with; its length may change while its rate is constant."""
         train = self.settings.train
-        free = {"steps", "cache", "init_lora", "accumulate", "checkpointing", "compile", "every", "keep", "tensorboard"}
-        free |= {"validate_on", "sample_sheets", "sample_every", "sample_workflow"}  # what is looked at changes nothing
+        free = {"steps", "cache", "init_lora", "accumulate", "checkpointing", "sharding", "compile", "every", "keep"}
+        # what is looked at changes nothing
+        free |= {"tensorboard", "validate_on", "sample_sheets", "sample_every", "sample_workflow"}
         if train.schedule == "cosine":
             free -= {"steps"}
         about = {key: json.dumps(value) for key, value in train.model_dump(mode="json").items() if key not in free}
@@ -160,7 +142,7 @@ class Trainer:
             batch, sigma, noise = self.batches.batch([numbers[place] for place in places], chances)
             device = self.accelerator.device
             last = micro + 1 == train.accumulate
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
+            with parallel.gathering(self.accelerator, self.model, last):
                 found = losses(
                     self.backbone, self.model, self.batches.layout, batch.to(device), sigma.to(device), noise.to(device),
                     train.loss, train.weighting,
@@ -168,7 +150,7 @@ class Trainer:
                 # gradients are averaged over processes: what each adds is its part of the global mean times their number
                 self.accelerator.backward(found.sum() * processes / train.batch)
             total += float(found.detach().sum())
-        self.accelerator.clip_grad_norm_(list(self.trained.values()), train.clip_norm)
+        torch.nn.utils.clip_grad_norm_(list(self.trained.values()), train.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.ema:
