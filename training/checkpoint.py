@@ -22,6 +22,7 @@ def save_atomic(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str
     os.close(handle)
     try:
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, metadata)
+        _sort_metadata(Path(temporary))
         os.chmod(temporary, 0o644)  # mkstemp makes files that nobody else may read
         os.replace(temporary, path)
     except BaseException:
@@ -57,6 +58,21 @@ def _unpacked(parts: dict[str, torch.Tensor], rest: list[Any] | None) -> torch.T
     from torchao.optim.subclass_8bit import OptimState8bit
 
     return OptimState8bit.__tensor_unflatten__(parts, rest)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put a file's metadata into the order of its keys. The library writes it in a random one: two files of one content would
+    have two hashes."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        if "__metadata__" in header:
+            header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+            written = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+            if len(written) > length:
+                raise RuntimeError(f"the header of {path} would grow from {length} to {len(written)} bytes, expected none to")
+            file.seek(8)
+            file.write(written.ljust(length))
 
 
 class TrainState:

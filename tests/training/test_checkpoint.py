@@ -249,3 +249,12 @@ def test_the_file_appears_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     save_atomic({"x": torch.ones(3)}, path)
     assert torch.equal(seen[0], torch.zeros(3))
     assert torch.equal(load_file(path)["x"], torch.ones(3))
+
+
+def test_files_of_one_content_are_the_same_to_the_byte(tmp_path: Path) -> None:
+    metadata = {f"key {k}": "Wert ä\n\x01\"\\" * k for k in range(20)}
+    for name in ("a", "b", "c"):
+        save_atomic({"x": torch.arange(5)}, tmp_path / name, dict(sorted(metadata.items(), key=lambda _: name)))
+        with safe_open(tmp_path / name, "pt") as file:
+            assert file.metadata() == metadata and torch.equal(file.get_tensor("x"), torch.arange(5))
+    assert len({(tmp_path / name).read_bytes() for name in "abc"}) == 1

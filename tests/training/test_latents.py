@@ -1,0 +1,215 @@
+"""The verb `cache`: what training reads is what the method's functions make of the clips, and of no others."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from drawn_clips import write_clips, write_run
+
+from dreamactor_core.clips import ClipSpec
+from dreamactor_core.conditions import build_condition
+from dreamactor_core.layout import SpatialLayout
+from dreamactor_core.poses import from_body_joints
+from training import config, manifest
+from training.__main__ import main
+from training.backbones.marionette import MarionetteEncoders
+from training.config import Augment
+from training.errors import UserError
+from training.latents import skeletons
+from training.latents.build import build
+from training.latents.encode import read_driver, read_poses, read_target, to_pixels
+from training.latents.read import Cache
+from training.lora_file import sha256
+from training.marionette.world import HEIGHT, LEAD_IN, WIDTH, rng_for, sample_scene
+
+PLAIN = {"normalise": 0.0, "other_bodies": 0.0, "hidden_limbs": 0.0, "bones": 0.0}
+SPEC = ClipSpec(25, LEAD_IN, 12.0)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world") / "clips"
+    write_clips(folder, 5)
+    return folder / "manifest.jsonl"
+
+
+@pytest.fixture(scope="module")
+def cached(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose cache is made: four samples to train on, one held out, without augmentation."""
+    folder = tmp_path_factory.mktemp("run")
+    cache = {"manifest": str(clips), "shard": 2, "validation_share": 0.2, "augment": PLAIN, "workers": 1}
+    run = write_run(folder / "run.yaml", folder, cache=cache)
+    assert main(["cache", str(run)]) == 0
+    return folder
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {path.name: sha256(path) for path in sorted(folder.rglob("*.safetensors"))}
+
+
+def test_shards_hold_what_the_nodes_would_make(cached: Path, clips: Path) -> None:
+    cache, encoders = Cache(cached / "cache", "train"), MarionetteEncoders(torch.device("cpu"))
+    assert [place.id for place in cache.places] == ["c0", "c1", "c2", "c3"]
+    assert [place.id for place in Cache(cached / "cache", "validation").places] == ["c4"]
+    sample = manifest.read(clips)[1]
+    target = read_target(sample)
+    skeleton = skeletons.drawn(read_poses(sample)[LEAD_IN:])
+    reference = to_pixels(target)[:, :, 0]
+    exact = build_condition(SpatialLayout(), reference, to_pixels(skeleton), SPEC, encoders.encode).latents[0]
+    found = cache.tensors(1)
+    assert found["condition"].shape == (1, 16, 7, 12, 16) and found["target"].shape == (16, 7, 12, 8)
+    torch.testing.assert_close(found["condition"][0].float(), exact, atol=4e-3, rtol=1e-3)  # half precision's own error
+    text = encoders.text([sample.caption])[0]["text"]
+    torch.testing.assert_close(cache.context(1)["text"].float(), text, atol=2e-3, rtol=1e-3)
+    assert torch.equal(cache.context(1, drop_text=True)["text"].float(), encoders.text([""])[0]["text"])
+
+
+def test_an_rgb_cache_holds_the_raw_driver(tmp_path: Path) -> None:
+    samples = write_clips(tmp_path / "clips", 2, pairs=True)
+    run = write_run(tmp_path / "run.yaml", tmp_path, variant="rgb", cache={"validation_share": 0.0, "workers": 1})
+    assert main(["cache", str(run)]) == 0
+    cache, encoders = Cache(tmp_path / "cache", "train"), MarionetteEncoders(torch.device("cpu"))
+    assert cache.header("pairs") == "ground_truth" and cache.header("skeleton") == ""
+    reference, driver = to_pixels(read_target(samples[0]))[:, :, 0], to_pixels(read_driver(samples[0], SPEC))
+    exact = build_condition(SpatialLayout(), reference, driver, SPEC, encoders.encode).latents[0]
+    torch.testing.assert_close(cache.tensors(0)["condition"][0].float(), exact, atol=4e-3, rtol=1e-3)
+
+
+def test_a_second_call_makes_nothing_and_a_missing_shard_is_made_again(cached: Path) -> None:
+    before = hashes(cached / "cache")
+    shard = sorted((cached / "cache" / "train").glob("*.safetensors"))[1]
+    changed = {path: path.stat().st_mtime_ns for path in (cached / "cache").rglob("*.safetensors")}
+    shard.unlink()
+    build(config.load(cached / "run.yaml"))
+    assert hashes(cached / "cache") == before
+    assert [path for path, when in changed.items() if path.stat().st_mtime_ns != when] == [shard]
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"augment": {**PLAIN, "normalise": 1.0}}, "augment"),
+        ({"validation_share": 0.4}, "manifest_sha256"),
+        ({"variants": 2}, "variants"),
+    ],
+)
+def test_a_cache_of_other_settings_is_refused(cached: Path, clips: Path, tmp_path: Path, change: dict, key: str) -> None:
+    cache = {"manifest": str(clips), "shard": 2, "validation_share": 0.2, "augment": PLAIN} | change
+    with pytest.raises(UserError, match=f"{key} is .* make it again"):
+        build(config.load(write_run(tmp_path / "run.yaml", cached, cache=cache)))
+
+
+def test_a_cache_of_other_clips_is_refused(cached: Path, clips: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "clips"
+    shutil.copytree(clips.parent, copy)
+    with (copy / "c1.mkv").open("ab") as file:
+        file.write(b"\0")
+    cache = {"manifest": str(copy / "manifest.jsonl"), "shard": 2, "validation_share": 0.2, "augment": PLAIN}
+    with pytest.raises(UserError, match="manifest_sha256"):
+        build(config.load(write_run(tmp_path / "run.yaml", cached, cache=cache)))
+
+
+def spoilt(folder: Path, how: str) -> tuple[dict, str]:
+    """A change to the clips' first line, or to its files, and what is said of it."""
+    if how == "video":
+        (folder / "c0.mkv").write_bytes(b"")
+        return {}, r"c0\.mkv can't be read as a video"
+    if how == "poses":
+        (folder / "c0.json").write_text('{"frames": []}')
+        return {}, r"c0\.json can't be read as POSE_KEYPOINT .*zero frames"
+    if how == "missing":
+        (folder / "c0.mkv").unlink()
+        return {}, r"there is no .*c0\.mkv"
+    return {"size": ({"width": 80}, r"c0 is 80x96, expected one of clip\.sizes: 64x96"), "rate": ({"fps": 24}, "24 fps, expected")}[
+        how
+    ]
+
+
+@pytest.mark.parametrize("how", ["video", "poses", "missing", "size", "rate"])
+def test_clips_that_are_wrong_are_named(how: str, tmp_path: Path) -> None:
+    samples = write_clips(tmp_path / "clips", 2)
+    change, message = spoilt(tmp_path / "clips", how)
+    manifest.write(tmp_path / "clips" / "manifest.jsonl", [samples[0].model_copy(update=change), samples[1]])
+    with pytest.raises(UserError, match=message):
+        build(config.load(write_run(tmp_path / "run.yaml", tmp_path, cache={"validation_share": 0.0, "workers": 1})))
+    assert not list((tmp_path / "cache").rglob("*_0*.safetensors")), "nothing half-written"
+
+
+def test_killed_at_any_moment_it_goes_on(clips: Path, tmp_path: Path) -> None:
+    """Two processes, killed twice with all that they started: the shards are those of an unbroken run."""
+    cache = {"manifest": str(clips), "shard": 1, "validation_share": 0.2, "augment": PLAIN, "workers": 1}
+    whole = write_run(tmp_path / "whole.yaml", tmp_path / "whole", cache=cache)
+    assert main(["cache", str(whole)]) == 0
+    parts = write_run(tmp_path / "parts.yaml", tmp_path / "parts", cache=cache)
+    command = [sys.executable, "-m", "training", "cache", str(parts)]
+    folder = tmp_path / "parts" / "cache" / "train"
+    for after in (1, 3):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while len(list(folder.glob("*.safetensors"))) < after and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+    assert len(list(folder.glob("*.safetensors"))) < 4, "it was killed before it was done"
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert hashes(tmp_path / "parts") == hashes(tmp_path / "whole")
+
+
+def test_no_clip_is_on_both_sides(clips: Path, tmp_path: Path) -> None:
+    samples = [
+        sample.model_copy(update={"source_sha256": "abc" if k > 1 else str(k)}) for k, sample in enumerate(manifest.read(clips))
+    ]
+    manifest.write(tmp_path / "same.jsonl", samples)
+    cache = {"manifest": str(tmp_path / "same.jsonl"), "validation": str(tmp_path / "same.jsonl")}
+    with pytest.raises(UserError, match="share 3 source files"):
+        build(config.load(write_run(tmp_path / "run.yaml", tmp_path, cache=cache)))
+
+
+def test_shares_of_augmentation_are_kept() -> None:
+    poses = from_body_joints(sample_scene(rng_for("train", 98, 0), "human").keypoints(), HEIGHT, WIDTH)
+    other = from_body_joints(sample_scene(rng_for("train", 98, 1), "cartoon").keypoints(), HEIGHT, WIDTH)
+    plain = skeletons.to_array(poses)
+
+    def share(**settings: float) -> float:
+        chosen = Augment(**(PLAIN | settings))
+        changed = [skeletons.to_array(skeletons.augmented(poses, chosen, np.random.default_rng(k), [other])) for k in range(60)]
+        return float(np.mean([not np.array_equal(one, plain) for one in changed]))
+
+    assert share() == 0
+    for name in PLAIN:
+        assert share(**{name: 1.0}) == 1
+        assert 0.25 < share(**{name: 0.5}) < 0.75
+
+
+def test_another_body_stands_where_the_own_one_stood() -> None:
+    """And it has the other's proportions and the own joint angles."""
+    poses = from_body_joints(sample_scene(rng_for("train", 98, 2), "human").keypoints(), HEIGHT, WIDTH)
+    other = from_body_joints(sample_scene(rng_for("train", 98, 3), "cartoon").keypoints(), HEIGHT, WIDTH)
+    changed = skeletons.with_body_of(poses, other)
+    own, new, wanted = (sequence.frames[0][0].body[:, :2] for sequence in (poses, changed, other))
+    np.testing.assert_allclose(new[[8, 11], 0].mean(), own[[8, 11], 0].mean(), atol=1e-3)
+    np.testing.assert_allclose(max(new[10, 1], new[13, 1]), max(own[10, 1], own[13, 1]), atol=1e-3)
+    arm = {name: np.linalg.norm(p[3] - p[2]) + np.linalg.norm(p[4] - p[3]) for name, p in (("new", new), ("wanted", wanted))}
+    np.testing.assert_allclose(arm["new"], arm["wanted"], rtol=0.02)
+    directions = [(p[3] - p[2]) / np.linalg.norm(p[3] - p[2]) for p in (own, new)]
+    np.testing.assert_allclose(*directions, atol=1e-3)
+
+
+def test_joints_go_into_a_tensor_and_back() -> None:
+    frames = json.loads(Path("tests/data/drives/dancer.json").read_text("utf-8"))["frames"][:4]
+    from dreamactor_core.poses import from_pose_keypoint, to_pose_keypoint
+
+    poses = from_pose_keypoint(frames)
+    back = skeletons.from_array(skeletons.to_array(poses), poses.height, poses.width)
+    assert [f["people"][0]["pose_keypoints_2d"] for f in to_pose_keypoint(back)] == [
+        f["people"][0]["pose_keypoints_2d"] for f in to_pose_keypoint(poses)
+    ]
+    assert skeletons.convention(poses) == "openpose18+face+hands"

@@ -1,0 +1,234 @@
+"""The verb `train`, by its own command line, on the small backbone: what must agree agrees, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from drawn_clips import write_clips, write_run
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from dreamactor_core.contract import Contract
+from training import config
+from training.__main__ import main
+from training.config import Timesteps
+from training.errors import UserError
+from training.latents.read import Cache
+from training.lora_file import sha256
+from training.train.data import Chance, Order
+from training.train.loop import Trainer
+from training.train.objective import draw_sigma
+
+TRAIN = {
+    "steps": 2, "batch": 2, "rank": 4, "every": 1, "compile": False, "sample_sheets": 0, "validate_on": 2, "optimizer": "adamw",
+    "schedule": "constant", "warmup": 0, "lr": 1e-3,
+}  # fmt: skip
+FLOAT = {"name": "marionette", "dtype": "float32"}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six clips; a cache of augmented skeletons and one of keypoints, two clips of them held out."""
+    folder = tmp_path_factory.mktemp("world")
+    write_clips(folder / "clips", 6)
+    for name, variants in (("encoded", 1), ("keypoints", 0)):
+        out = folder / name
+        out.mkdir()
+        cache = {"manifest": str(folder / "clips" / "manifest.jsonl"), "validation_share": 0.34, "workers": 1, "variants": variants}
+        plain = {"augment": {"normalise": 0, "bones": 0, "other_bodies": 0, "hidden_limbs": 0}}
+        assert main(["cache", str(write_run(folder / f"{name}.yaml", out, cache=cache | plain, backbone=FLOAT))]) == 0
+    return folder
+
+
+def run_file(world: Path, out: Path, cache: str = "encoded", **train: object) -> Path:
+    out.mkdir(exist_ok=True)
+    settings = TRAIN | {"cache": str(world / cache / "cache")} | train
+    plain = {"augment": {"normalise": 0, "bones": 0, "other_bodies": 0, "hidden_limbs": 0}}
+    return write_run(out / "run.yaml", out, train=settings, backbone=FLOAT, cache=plain)
+
+
+def trained(world: Path, out: Path, **train: object) -> dict[str, torch.Tensor]:
+    assert main(["train", str(run_file(world, out, **train))]) == 0
+    return load_file(out / "train" / "lora.safetensors")
+
+
+@pytest.fixture(scope="module")
+def plain(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("plain")
+    trained(world, out)
+    return out
+
+
+def furthest(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    assert one.keys() == other.keys()
+    return max(float((one[key] - other[key]).abs().max()) for key in one)
+
+
+def log_of(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "train" / "log.jsonl").read_text("utf-8").splitlines()]
+
+
+def test_a_run_leaves_what_it_says(plain: Path) -> None:
+    folder = plain / "train"
+    with safe_open(folder / "lora.safetensors", "pt") as file:
+        contract = Contract.from_metadata(file.metadata())
+        layers = {key.rpartition(".lora_")[0] for key in file.keys() if ".lora_" in key}  # noqa: SIM118 - not a dict
+    assert len(layers) == 16 and all(".ffn." in layer for layer in layers)
+    assert (contract.variant, contract.pairs, contract.skeleton, contract.frames) == ("pose", "self", "openpose18", 25)
+    assert contract.fps == 12 and round(contract.lead_in * 12) == 8
+    assert config.load(folder / "config.yaml").train.rank == 4
+    assert [line["step"] for line in log_of(plain) if "validation_loss" in line] == [1, 2]
+    assert "held-out loss at step 2" in (folder / "summary.txt").read_text("utf-8")
+    assert list((folder / "tensorboard").iterdir())
+    moved = load_file(folder / "lora.safetensors")
+    assert max(float(value.abs().max()) for key, value in moved.items() if "lora_B" in key) > 1e-4, "it has learnt"
+
+
+@pytest.mark.parametrize("change", [{"accumulate": 2}, {"checkpointing": True}], ids=str)
+def test_what_changes_nothing_changes_nothing(change: dict, world: Path, plain: Path, tmp_path: Path) -> None:
+    assert furthest(trained(world, tmp_path, **change), load_file(plain / "train" / "lora.safetensors")) < 1e-5
+
+
+def test_skeletons_made_in_training_are_those_of_the_cache(world: Path, plain: Path, tmp_path: Path) -> None:
+    """Without augmentation both ways are one; what is left is the half precision that caches keep."""
+    made = trained(world, tmp_path, cache="keypoints")
+    assert furthest(made, load_file(plain / "train" / "lora.safetensors")) < 2e-3
+    losses = [[line["validation_loss"] for line in log_of(out) if "validation_loss" in line] for out in (tmp_path, plain)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+@pytest.mark.parametrize("sharding", ["none", "fsdp2"])
+def test_two_processes_are_one(sharding: str, world: Path, plain: Path, tmp_path: Path) -> None:
+    """The same global batch; and a run of two processes goes on from where it was stopped."""
+    run = run_file(world, tmp_path, sharding=sharding)
+    settings = config.load(run)
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "training", "train", str(run)]
+    assert settings.train.batch == 2
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "2 processes" in done.stdout
+    assert furthest(load_file(tmp_path / "train" / "lora.safetensors"), load_file(plain / "train" / "lora.safetensors")) < 1e-4
+    one, two = (
+        {line["step"]: line["validation_loss"] for line in log_of(o) if "validation_loss" in line} for o in (plain, tmp_path)
+    )
+    assert one == pytest.approx(two, abs=1e-4)
+
+
+def test_killed_and_resumed_it_ends_with_the_same_bits(world: Path, tmp_path: Path) -> None:
+    whole = run_file(world, tmp_path / "whole", steps=4, ema=0.9)
+    assert main(["train", str(whole)]) == 0
+    parts = run_file(world, tmp_path / "parts", steps=4, ema=0.9)
+    command = [sys.executable, "-m", "training", "train", str(parts)]
+    state, killed = tmp_path / "parts" / "train" / "state.safetensors", 0
+    before = 0
+    for _ in range(2):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 180
+        while process.poll() is None and time.monotonic() < deadline:
+            if state.exists() and state.stat().st_mtime_ns != before:
+                before = state.stat().st_mtime_ns
+                break
+            time.sleep(0.005)
+        killed += process.poll() is None
+        process.kill()
+        process.wait()
+    assert killed == 2
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    for name in ("lora.safetensors", "state.safetensors"):
+        assert sha256(tmp_path / "parts" / "train" / name) == sha256(tmp_path / "whole" / "train" / name)
+    steps = [line["step"] for line in log_of(tmp_path / "parts") if "validation_loss" in line]
+    assert steps == sorted(set(steps)), "no step is logged twice"
+
+
+@pytest.mark.parametrize(
+    ("change", "key"), [({"lr": 2e-3}, "lr"), ({"seed": 1}, "seed"), ({"loss": "full"}, "loss"), ({"batch": 4}, "batch")], ids=str
+)
+def test_a_run_is_not_gone_on_with_on_other_terms(change: dict, key: str, world: Path, plain: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"with {key} "):
+        Trainer(config.load(run_file(world, plain, **change)))
+    run_file(world, plain)
+
+
+def test_a_warm_start_is_another_run(world: Path, plain: Path, tmp_path: Path) -> None:
+    parent = plain / "train" / "lora.safetensors"
+    made = Trainer(config.load(run_file(world, tmp_path, init_lora=str(parent))))
+    assert made.first == 0 and made.contract.parent_sha256 == sha256(parent)
+    start = {f"diffusion_model.{made.backbone.rename(key.replace('/', '.'))}": value for key, value in made.trained.items()}
+    for key, value in load_file(parent).items():
+        if "alpha" not in key:
+            assert torch.equal(start[key], value)
+
+
+def test_a_parent_that_does_not_fit_is_refused(world: Path, plain: Path, tmp_path: Path) -> None:
+    tensors = load_file(plain / "train" / "lora.safetensors")
+    with safe_open(plain / "train" / "lora.safetensors", "pt") as file:
+        metadata = file.metadata()
+    for key, value, message in (
+        ("variant", "rgb", "a LoRA of variant rgb, expected pose"), ("layout", "temporal", "trained with layout temporal"),
+        ("backbone_sha256", "0" * 64, "trained with backbone_sha256 0000"),
+    ):  # fmt: skip
+        save_file(tensors, tmp_path / "parent.safetensors", metadata | {f"dreamactor_m2.{key}": value})
+        with pytest.raises(UserError, match=message):
+            Trainer(config.load(run_file(world, tmp_path, init_lora=str(tmp_path / "parent.safetensors"))))
+    (tmp_path / "parent.safetensors").write_bytes(b"no")
+    with pytest.raises(UserError, match="can't be the start"):
+        Trainer(config.load(run_file(world, tmp_path, init_lora=str(tmp_path / "parent.safetensors"))))
+
+
+def test_a_cache_of_another_run_is_refused(world: Path, tmp_path: Path) -> None:
+    run = run_file(world, tmp_path)
+    settings = config.load(run)
+    with pytest.raises(UserError, match="layout spatial, expected temporal"):
+        Trainer(settings.model_copy(update={"layout": "temporal"}))
+    with pytest.raises(UserError, match="no train shards"):
+        Trainer(config.load(run_file(world, tmp_path, cache="nothing")))
+    with pytest.raises(UserError, match="batch is 3, expected a multiple of 1 processes times 2"):
+        Trainer(config.load(run_file(world, tmp_path, batch=3, accumulate=2)))
+
+
+def test_each_epoch_shows_every_sample(world: Path) -> None:
+    cache = Cache(world / "encoded" / "cache", "train")
+    for batch in (1, 2, 3, 4, 5):
+        order = Order(cache, batch, 0)
+        assert order.steps == -(-len(cache) // batch)
+        seen = [number for step in range(order.steps) for number in order.numbers(step)]
+        assert set(seen) == set(range(len(cache))) and len(seen) == order.steps * batch
+        again = Order(cache, batch, 0)
+        assert [again.numbers(step) for step in (3 * order.steps, 0)] == [order.numbers(step) for step in (3 * order.steps, 0)]
+    orders = [[Order(cache, 1, seed).numbers(step)[0] for step in range(4 * len(cache))] for seed in (0, 1)]
+    assert orders[0] != orders[1]
+
+
+def test_choices_depend_on_seed_step_and_place_alone() -> None:
+    drawn = {(s, t, p): torch.randn(4, generator=Chance(s, t, p).torch()) for s in range(3) for t in range(3) for p in range(3)}
+    values = torch.stack(list(drawn.values()))
+    assert len(torch.unique(values[:, 0])) == len(drawn)
+    assert torch.equal(torch.randn(4, generator=Chance(1, 2, 0).torch()), drawn[1, 2, 0])
+
+
+def test_noise_levels_are_those_of_the_backbone() -> None:
+    def levels(**settings: object) -> torch.Tensor:
+        chosen = Timesteps(**settings)
+        return torch.tensor([draw_sigma(chosen, Chance(0, step, 0).torch()) for step in range(2000)])
+
+    even = levels(kind="uniform")
+    torch.testing.assert_close(even.quantile(torch.tensor([0.25, 0.5, 0.75])), torch.tensor([0.25, 0.5, 0.75]), atol=0.04, rtol=0)
+    shifted = levels(kind="uniform", shift=5.0)  # 5u / (1 + 4u): half of the levels are above 5/6
+    torch.testing.assert_close(shifted.median(), torch.tensor(5 / 6), atol=0.03, rtol=0)
+    high, low = levels(kind="uniform", shift=5.0, low=0.9), levels(kind="uniform", shift=5.0, high=0.9)
+    assert high.min() >= 0.9 and low.max() <= 0.9
+    share = float((shifted >= 0.9).float().mean())  # an expert's levels are those that it would get of the whole
+    expected = shifted[shifted >= 0.9].mean() * share + shifted[shifted < 0.9].mean() * (1 - share)
+    torch.testing.assert_close(high.mean() * share + low.mean() * (1 - share), expected, atol=0.02, rtol=0)
+    normal = levels(kind="logit_normal", mean=1.5, std=1.0)
+    torch.testing.assert_close(normal.median(), torch.sigmoid(torch.tensor(1.5)), atol=0.02, rtol=0)
+    with pytest.raises(UserError, match=r"none of .* noise levels"):
+        levels(kind="logit_normal", mean=9.0, std=0.01, high=0.1)
