@@ -61,6 +61,38 @@ def part_iou(found: np.ndarray, labels: np.ndarray, parts: list[int]) -> float:
     return float(np.nanmean(values)) if values else float("nan")
 
 
+def _centres(labels: np.ndarray, part: int) -> np.ndarray:
+    """Middle of a part in each frame, (T, 2) of x and y; nan where there are too few pixels of it."""
+    centres = np.full((len(labels), 2), np.nan)
+    for t, frame in enumerate(labels):
+        y, x = np.nonzero(frame == part)
+        if len(x) >= _FEW:
+            centres[t] = x.mean(), y.mean()
+    return centres
+
+
+def motion_agreement(found: np.ndarray, labels: np.ndarray, parts: list[int]) -> float:
+    """How well the given parts move as in the truth: correlation of their middles' ways, from -1 to 1, 0 for parts held still.
+
+    Ways are taken from each part's mean place, so that a limb that is of another length may still move right. A part that is not
+    found in a frame stands at its mean place there. nan when there are no parts.
+    """
+    ways = [[], []]
+    for part in parts:
+        true, made = _centres(labels, part), _centres(found, part)
+        seen = np.isfinite(true[:, 0])
+        if not seen.any():
+            continue
+        rest = np.nanmean(made, 0) if np.isfinite(made).any() else np.zeros(2)
+        ways[0].append(true[seen] - true[seen].mean(0))
+        ways[1].append(np.nan_to_num(made[seen] - rest))
+    if not ways[0]:
+        return float("nan")
+    a, b = (np.concatenate(way).ravel() for way in ways)
+    size = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / size if size else 0.0
+
+
 def size_error(found: np.ndarray, labels: np.ndarray, parts: int) -> float:
     """How far the parts' areas over the clip are from the truth's: mean of |log ratio|, about 0.1 for a tenth too large.
 

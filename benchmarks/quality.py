@@ -146,6 +146,19 @@ class Runner:
         return np.stack(pictures)
 
 
+def colours_of(pair: Pair) -> dict[int, tuple[int, int, int]]:
+    """The reference's colour of each part's label."""
+    return {i + 1: pair.scene.character.colours[name] for i, name in enumerate(PARTS[pair.scene.character.plan])}
+
+
+def palette_of(pair: Pair) -> dict[int, list[tuple[int, int, int]]]:
+    """All colours that the truth is drawn in, by label."""
+    background = pair.scene.background
+    palette = {label: [colour] for label, colour in colours_of(pair).items()}
+    ink = [(25, 25, 30)] + ([pair.scene.character.hair] if pair.scene.character.hair else [])
+    return palette | {0: [background.wall, background.ground, background.bar], 255: ink}
+
+
 def judge(pair: Pair, result: np.ndarray, other: np.ndarray, round_trip: np.ndarray) -> dict[str, float]:
     """The figures of one pair."""
     truth, labels = pair.truth[LEAD_IN:], pair.labels[LEAD_IN:]
@@ -153,11 +166,7 @@ def judge(pair: Pair, result: np.ndarray, other: np.ndarray, round_trip: np.ndar
     held = np.broadcast_to(reference, truth.shape)
     where = moving_region(truth, reference)
     names = PARTS[pair.scene.character.plan]
-    own = {i + 1: pair.scene.character.colours[name] for i, name in enumerate(names)}
-    background = pair.scene.background
-    palette = {label: [colour] for label, colour in own.items()} | {0: [background.wall, background.ground, background.bar]}
-    ink = [(25, 25, 30)] + ([pair.scene.character.hair] if pair.scene.character.hair else [])
-    palette[255] = ink
+    own, palette = colours_of(pair), palette_of(pair)
     parts = moving_parts(labels, still_labels, len(names))
     found = segment(result, palette)
     return {

@@ -102,6 +102,8 @@ class Cache(Section):
     validation: Path | None = None  # held-out samples; None keeps the last of the manifest by `validation_share`
     validation_share: float = Field(0.05, ge=0, lt=1)
     variants: int = Field(1, ge=0)
+    # the prompt: as `data` fused it, or the two texts that it was fused from, one after the other
+    text: Literal["fused", "concatenated"] = "fused"
     shard: int = Field(48, gt=0)
     workers: int = Field(0, ge=0)  # processes; 0: one a core on the CPU, one a GPU
     augment: Augment = Augment()
@@ -250,13 +252,17 @@ def load(path: Path) -> Config:
     Raises:
         UserError: the file, a key or a value is wrong; every one of them is named.
     """
-    given = _read(path)
+    return from_values(_read(path), str(path))
+
+
+def from_values(given: dict[str, Any], where: str) -> Config:
+    """What a run's file says, put over its preset. Raises UserError."""
     preset = given.get("preset")
     if preset is not None:
         if preset not in presets():
-            raise UserError(f"{path}: preset is {preset!r}, expected one of {', '.join(presets())}")
+            raise UserError(f"{where}: preset is {preset!r}, expected one of {', '.join(presets())}")
         given = merged(_read(PRESETS / f"{preset}.yaml"), given)
-    return validated(given, str(path))
+    return validated(given, where)
 
 
 def validated(values: dict[str, Any], where: str) -> Config:

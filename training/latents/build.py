@@ -17,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,7 @@ def header_of(settings: Config, samples: Sequence[Sample], folder: Path) -> head
         layout=settings.layout,
         fps=f"{settings.clip.fps:g}",
         lead_in=str(settings.clip.spec().lead_in),
+        text=settings.cache.text,
         variants=str(settings.cache.variants if pose else 1),
         augment=json.dumps(settings.cache.augment.model_dump(), sort_keys=True) if pose else "",
         skeleton=convention(read_poses(samples[0])) if pose else "",
@@ -149,6 +151,13 @@ def others_of(samples: Sequence[Sample]) -> Callable[[Sample, np.random.Generato
     return draw
 
 
+def concatenated(sample: Sample) -> str:
+    """Motion and appearance one after the other, as they are without a language model that fuses them. Raises UserError."""
+    if not sample.motion or not sample.appearance:
+        raise UserError(f"sample {sample.id} lacks its motion or appearance text, expected both for cache.text: concatenated")
+    return f"the character {sample.motion}. {sample.appearance}"
+
+
 def body_of(sample: Sample) -> str:
     """The family of bodies whose bones may take each other's place: people and cartoons are one."""
     return {"a quadruped": "quadruped", "a bird": "bird"}.get(sample.appearance, "person")
@@ -182,7 +191,8 @@ def _write(settings: Config, samples: Sequence[Sample], metadata: dict[str, str]
     pose = settings.variant == "pose"
     augment = settings.cache.augment if pose else None
     encoders = _encoders(settings.backbone, device)
-    maker = Maker(encoders, settings.layout, settings.clip.spec, augment, settings.cache.variants, others_of(samples))
+    prompt = concatenated if settings.cache.text == "concatenated" else attrgetter("caption")
+    maker = Maker(encoders, settings.layout, settings.clip.spec, augment, settings.cache.variants, others_of(samples), prompt)
     made, contexts = [], []
     for sample in job.samples:
         tensors, context = maker(sample, int(header.digest(sample.id)[:8], 16))

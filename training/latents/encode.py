@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Callable
 
 import numpy as np
@@ -103,9 +104,10 @@ class Maker:
         augment: Augment | None,
         variants: int,
         others: Callable[[Sample, np.random.Generator], PoseSequence | None],
+        prompt: Callable[[Sample], str] = operator.attrgetter("caption"),
     ) -> None:
         self.encoders, self.layout, self.spec_of = encoders, layout, spec_of
-        self.augment, self.variants, self.others = augment, variants, others
+        self.augment, self.variants, self.others, self.prompt = augment, variants, others, prompt
 
     def __call__(self, sample: Sample, seed: int) -> tuple[dict[str, torch.Tensor], Context]:
         """`target` (C, t, h, w) and `condition` (variants, C, t, h, w'), or with no variants `reference` (3, H, W) uint8 and
@@ -113,7 +115,7 @@ class Maker:
         spec = self.spec_of(sample.frames)
         target = read_target(sample)
         reference = read_reference(sample, target)
-        context = self.encoders.text([sample.caption])[0] | self.encoders.image(to_pixels(reference[None])[0, :, 0])
+        context = self.encoders.text([self.prompt(sample)])[0] | self.encoders.image(to_pixels(reference[None])[0, :, 0])
         if self.augment is None:  # rgb
             driver = read_driver(sample, spec)
             tensors = {"condition": condition_of(self.encoders, self.layout, reference, driver, spec)[None]}

@@ -44,7 +44,7 @@ class Header:
     Attributes:
         backbone: Key of the contract's BACKBONES. vae_sha256, text_sha256: Of the encoders' files.
         variant, layout: As in the contract. fps, lead_in: Of the clips, lead-in in frames.
-        variants: Augmented versions of each skeleton; 0: keypoints instead.
+        text: How prompts were made, `fused` or `concatenated`. variants: Augmented versions of each skeleton; 0: keypoints instead.
         augment: The augmentation's settings, as JSON; empty for rgb.
         skeleton: The convention of the skeletons; empty for rgb.
         pairs: Where drivers are from: `self`, `synthetic` or `ground_truth`.
@@ -58,6 +58,7 @@ class Header:
     layout: str
     fps: str
     lead_in: str
+    text: str
     variants: str
     augment: str
     skeleton: str

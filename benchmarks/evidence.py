@@ -1,0 +1,227 @@
+"""The paper's comparisons on the drawn world, where the truth is known: one row for each LoRA of a recipe.
+
+    python -m training ablate training/recipes/marionette.yaml    # trains them
+    python run.py bench evidence --json evidence.json
+
+Every row is judged on the same held-out pairs: identities and motions of the test split, which no training seed reaches. Human
+drivers move humans and cartoons; non-human drivers (quadrupeds, birds) another animal of their kind. The paper's pose variant is
+driven by what an estimator of human poses finds, and such a one finds no joints on an animal: with non-human drivers its skeleton
+video is black. What it would do with an estimator that knows animals stands beside it, as `nonhuman_skeleton`. Proportions
+are not retargeted: how a driver's build leaks into the result is part of what is asked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from scipy.stats import bootstrap
+
+from benchmarks.measures import motion_agreement, moving_parts, segment
+from benchmarks.quality import Pair, judge, palette_of
+from dreamactor_core.clips import ClipSpec
+from dreamactor_core.contract import Contract
+from dreamactor_core.layout import get_layout
+from dreamactor_core.poses import from_body_joints
+from dreamactor_core.skeleton import draw_skeleton
+from headless.atomic import atomic
+from headless.media import write_image
+from training import backbones, config
+from training.errors import UserError
+from training.latents.encode import condition_of
+from training.lora_file import add_lora, load_lora
+from training.marionette.characters import PARTS, Plan
+from training.marionette.world import FPS, FRAMES, HEIGHT, LEAD_IN, WIDTH, rng_for, sample_scene
+from training.train.sample import sample
+
+ROOT = Path(__file__).resolve().parents[1]
+ROWS = (
+    "pose_full", "pose_no_norm", "pose_no_bone", "pose_no_aug", "pose_temporal", "pose_no_text", "pose_concat_text",
+    "rgb_synthetic", "rgb_unfiltered", "rgb_cold", "rgb_ground_truth",
+)  # fmt: skip
+GROUPS: dict[str, tuple[tuple[Plan, Plan], ...]] = {
+    "human": (("human", "human"), ("human", "cartoon")),
+    "nonhuman": (("quadruped", "quadruped"), ("bird", "bird")),
+}
+"""Driver's and reference's body plan, in turn."""
+FIGURES = ("psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "motion")
+SPEC = ClipSpec(FRAMES, LEAD_IN, FPS)
+STEPS, SHIFT, _BATCH, _STREAM = 12, 5.0, 12, 7
+
+
+@dataclass
+class Network:
+    """A LoRA on its backbone, ready to sample."""
+
+    contract: Contract
+    backbone: backbones.VideoBackbone
+    model: torch.nn.Module
+    encoders: backbones.base.Encoders
+    text: str
+
+
+def sample_pairs(group: str, seed: int, count: int) -> list[Pair]:
+    """Held-out pairs of a group of drivers."""
+    pairs = []
+    for index in range(count):
+        driver_plan, plan = GROUPS[group][index % len(GROUPS[group])]
+        rng = rng_for("test", _STREAM, seed, list(GROUPS).index(group), index)
+        scene = sample_scene(rng, plan)
+        pairs.append(Pair(scene, scene.with_character(rng, driver_plan), *scene.draw()))
+    return pairs
+
+
+def load(folder: Path) -> Network:
+    """The LoRA of a run. Raises UserError, with the command that makes it, when it is missing."""
+    path = folder / "train" / "lora.safetensors"
+    if not path.is_file():
+        raise UserError(f"there is no {path}; python -m training ablate training/recipes/marionette.yaml --run {folder.name}")
+    settings = config.load(folder / "train" / "config.yaml")
+    with safe_open(path, "pt") as file:
+        contract = Contract.from_metadata(file.metadata(), path.name)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    backbone = backbones.get(settings.backbone)
+    model = backbone.load_transformer()
+    add_lora(model, settings.train.rank, backbone.family)
+    load_lora(model, path, backbone.rename)
+    text = "none" if settings.train.drop_text == 1 else settings.cache.text
+    return Network(contract, backbone, model.to(device).eval(), backbone.load_encoders(device), text)
+
+
+def prompt_of(pair: Pair, text: str) -> str:
+    """The prompt as a row's LoRA was trained with."""
+    if text == "none":
+        return ""
+    if text == "concatenated":
+        return f"the character {pair.scene.motion.name}. a {pair.scene.character.plan}"
+    return pair.scene.describe()
+
+
+def driver_of(pair: Pair, variant: str, sees_animals: bool) -> np.ndarray:
+    """What drives: RGB uint8 (T - lead-in, H, W, 3)."""
+    if variant == "rgb":
+        return pair.driver.draw()[0][LEAD_IN:]
+    joints = pair.driver.keypoints()[LEAD_IN:]
+    if pair.driver.motion.family != "biped" and not sees_animals:
+        joints = np.zeros_like(joints)
+    return draw_skeleton(from_body_joints(joints, HEIGHT, WIDTH), HEIGHT, WIDTH)
+
+
+@torch.no_grad()
+def generate(network: Network, pairs: list[Pair], drivers: list[np.ndarray], seed: int) -> list[np.ndarray]:
+    """Results without their lead-in, RGB uint8 (T - lead-in, H, W, 3) each."""
+    layout, results = get_layout(network.contract.layout), []
+    for start in range(0, len(pairs), _BATCH):
+        part = range(start, min(start + _BATCH, len(pairs)))
+        given = torch.stack([condition_of(network.encoders, layout.name, pairs[k].truth[0], drivers[k], SPEC) for k in part])
+        contexts = network.encoders.text([prompt_of(pairs[k], network.text) for k in part])
+        seeds = [seed * 100_000 + k for k in part]
+        latents = sample(network.backbone, network.model, layout, given, network.backbone.collate(contexts), STEPS, SHIFT, seeds)
+        for one in latents:
+            pixels = network.encoders.decode(layout.crop(one)[None])[0, :, LEAD_IN:]
+            results.append(((pixels.permute(1, 2, 3, 0).cpu().numpy() + 1) * 127.5).round().astype(np.uint8))
+    return results
+
+
+def summary(figures: list[dict[str, float]]) -> dict[str, Any]:
+    """Means over pairs, and the 95% bootstrap interval of each that is a measure of the result."""
+    made: dict[str, Any] = {"n": len(figures)}
+    for key in FIGURES:
+        values = np.array([f[key] for f in figures])
+        values = values[np.isfinite(values)]
+        made[key] = round(float(values.mean()), 4) if len(values) else None
+        if key in ("psnr", "ssim", "iou", "colour", "motion") and len(values) > 1:
+            interval = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=0).confidence_interval
+            made[f"{key}_ci"] = [round(float(interval.low), 4), round(float(interval.high), 4)]
+    return made
+
+
+def measure_group(
+    network: Network, pairs: list[Pair], seed: int, sees_animals: bool
+) -> tuple[list[dict[str, float]], list[np.ndarray]]:
+    """Figures of each pair, and the results."""
+    drivers = [driver_of(pair, network.contract.variant, sees_animals) for pair in pairs]
+    results = generate(network, pairs, drivers, seed)
+    # another pair's driver of the same body plans: two further on, as plans take turns
+    others = generate(network, pairs, drivers[2:] + drivers[:2], seed)
+    figures = []
+    for pair, result, other in zip(pairs, results, others, strict=True):
+        found = judge(pair, result, other, pair.truth[LEAD_IN:])
+        labels, parts = pair.labels[LEAD_IN:], len(PARTS[pair.scene.character.plan])
+        moving = moving_parts(labels, pair.labels[0], parts)
+        found["motion"] = motion_agreement(segment(result, palette_of(pair)), labels, moving)
+        figures.append(found)
+    return figures, results
+
+
+def measure(folder: Path, row: str, seed: int, count: int) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
+    """A row of the table, and the results of the first pairs of each group."""
+    network = load(folder / row)
+    found: dict[str, Any] = {"row": row}
+    shown, every = {}, []
+    for group in GROUPS:
+        pairs = sample_pairs(group, seed, count)
+        figures, results = measure_group(network, pairs, seed, sees_animals=False)
+        found[group], shown[group] = summary(figures), results[:2]
+        every += figures
+        if group == "nonhuman" and network.contract.variant == "pose":
+            found["nonhuman_skeleton"] = summary(measure_group(network, pairs, seed, sees_animals=True)[0])
+    return found | {key: value for key, value in summary(every).items()}, shown
+
+
+def picture(shown: dict[str, dict[str, list[np.ndarray]]], seed: int) -> np.ndarray:
+    """For the first pairs of each group: the driver, the truth, and every row's result, three frames of each."""
+    columns = []
+    for group in GROUPS:
+        for index, pair in enumerate(sample_pairs(group, seed, 2)):
+            clips = [pair.driver.draw()[0][LEAD_IN:], pair.truth[LEAD_IN:], *(rows[group][index] for rows in shown.values())]
+            columns.append(np.concatenate([np.concatenate(list(clip[[4, 9, 14]]), 1) for clip in clips], 0))
+    return np.concatenate(columns, 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--loras", type=Path, default=ROOT / "runs" / "evidence", help="the recipe's folder")
+    parser.add_argument("--seed", type=int, default=0, help="draws another held-out set")
+    parser.add_argument("--pairs", type=int, default=24, help="pairs of each group of drivers")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="only these")
+    parser.add_argument("--json", type=Path, help="write the rows there")
+    parser.add_argument("--sheet", type=Path, help="write a picture of every row there")
+    args = parser.parse_args()
+    if args.pairs < 4 or args.pairs % 2:
+        parser.error(f"--pairs is {args.pairs}, expected an even number from 4 on: body plans take turns, and lend their drivers")
+    rows, shown = [], {}
+    try:
+        for row in args.rows:
+            load(args.loras / row)  # what is missing is said before anything is measured
+        for row in args.rows:
+            started = time.time()
+            found, shown[row] = measure(args.loras, row, args.seed, args.pairs)
+            rows.append(found)
+            print(f"{row}: {time.time() - started:.0f} s", file=sys.stderr, flush=True)
+            if args.json:
+                with atomic(args.json) as partial:
+                    partial.write_text(json.dumps({"seed": args.seed, "rows": rows}, indent=2) + "\n", "utf-8")
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    if args.sheet:
+        write_image(args.sheet, picture(shown, args.seed))
+    keys = ("psnr", "psnr_still", "psnr_other", "ssim", "iou", "colour", "motion")
+    print(f"{'row':18}{'drivers':20}" + "".join(f"{key:>12}" for key in keys))
+    for row in rows:
+        for group in (*GROUPS, "nonhuman_skeleton"):
+            if group in row:
+                values = ("-" if row[group][key] is None else f"{row[group][key]:.3f}" for key in keys)
+                print(f"{row['row']:18}{group:20}" + "".join(f"{value:>12}" for value in values))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Sampling as the nodes do it: the driver's half is pinned at the noise level of the step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from dreamactor_core.layout import Layout
+from training.backbones.base import Context, VideoBackbone
+from training.flow import euler, shifted_sigmas
+
+
+@torch.no_grad()
+def sample(
+    backbone: VideoBackbone,
+    model: torch.nn.Module,
+    layout: Layout,
+    given: torch.Tensor,
+    context: Context,
+    steps: int,
+    shift: float,
+    seeds: Sequence[int],
+    empty: Context | None = None,
+    cfg: float = 1.0,
+) -> torch.Tensor:
+    """Composite latents (B, C, t, h, w') by Euler steps.
+
+    Args:
+        given: Z of Eq. 2, (B, C, t, h, w'). seeds: Of each sample's noise. empty: Context of an empty prompt, for `cfg` over 1.
+    """
+    device = next(model.parameters()).device
+    noise = torch.stack([torch.randn(given.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]).to(device)
+    given = given.to(device, torch.float32)
+    # a composite's cropped half has the size that the masks are asked for
+    size = layout.crop(given).shape[2:]
+    known, generate = (mask.to(device) for mask in (layout.known_mask(*size), layout.generated_mask(*size)))
+    contexts = [{name: value.to(device) for name, value in one.items()} for one in (context, empty) if one is not None]
+
+    def velocity(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        found = backbone.predict(model, x, sigma, given, known, contexts[0])
+        if cfg == 1 or empty is None:
+            return found
+        plain = backbone.predict(model, x, sigma, given, known, contexts[1])
+        return plain + cfg * (found - plain)
+
+    def pin(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        return torch.where(generate > 0, x, (1 - sigma) * given + sigma * noise)
+
+    return euler(velocity, noise, shifted_sigmas(steps, shift), pin)
