@@ -178,7 +178,7 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--seed", type=int, help="draws another held-out set")
     bench.add_argument("--json", metavar="FILE", type=_absolute, help="write the figures there too")
     bench.add_argument("--pairs", type=int, help="quality, evidence: pairs a row")
-    bench.add_argument("--sheet", metavar="FILE", type=_absolute, help="quality, evidence: write a picture of two pairs a row there")
+    bench.add_argument("--sheet", metavar="FILE", type=_absolute, help="quality, evidence: write a picture of some pairs there")
     bench.add_argument("--clips", type=int, help="text: clips that are measured")
     verb("comfyui", "open ComfyUI with this pack and its models in place; further arguments go to ComfyUI")
     verb("setup", "only prepare: environment, ComfyUI, link")
