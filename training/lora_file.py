@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from diffusers import ModelMixin
 from peft import LoraConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 
 from dreamactor_core.contract import Contract
@@ -29,9 +30,15 @@ def sha256(path: Path) -> str:
 
 
 def add_lora(model: ModelMixin, rank: int, family: str = "wan") -> None:
-    """Freeze a diffusers transformer and give its feed-forward layers a LoRA of scale 1."""
+    """Freeze a diffusers transformer and give its feed-forward layers a LoRA of scale 1, in float32 whatever the network is in:
+    steps of training are smaller than what half precision can add. Over a network in half precision, run it under autocast."""
     model.requires_grad_(False)
     model.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=FEED_FORWARD[family], init_lora_weights=True))
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.cast_input_dtype_enabled = False  # a float32 copy of all activations, which autocast would make half again
+    for parameter in lora_state(model).values():
+        parameter.data = parameter.data.float()
 
 
 def lora_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -6,11 +6,14 @@ Shapes: B batch, C latent channels, t latent frames, h and w latent height and w
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from diffusers import ModelMixin
+from PIL import Image
+from safetensors import SafetensorError
 
 from training.config import Backbone as Settings
 from training.errors import UserError
@@ -115,8 +118,51 @@ class VideoBackbone(ABC):
         return path
 
     def safetensors(self, name: str) -> list[Path]:
-        """The weight files of a part."""
-        return sorted(self.part(name).glob("*.safetensors"))
+        """The weight files of a part. Raises UserError when there are none."""
+        files = sorted(self.part(name).glob("*.safetensors"))
+        if not files:
+            raise UserError(f"{self.part(name)} holds no .safetensors file, expected the weights of {self.settings.name}")
+        return files
+
+    def network(self, kind: type[ModelMixin], name: str, dtype: torch.dtype) -> ModelMixin:
+        """A network of diffusers, frozen, on the CPU. Raises UserError when its files are missing, damaged or another network's."""
+        path = self.part(name)
+        self.safetensors(name)
+        with reading(path, self.settings.name):
+            # weights that the files lack would be random ones
+            model, found = kind.from_pretrained(path, dtype=dtype, local_files_only=True, output_loading_info=True)
+        if found["missing_keys"] or found["mismatched_keys"]:
+            wrong = sorted(found["missing_keys"]) or [str(key) for key in found["mismatched_keys"]]
+            raise UserError(
+                f"{path} lacks {len(wrong)} weights that its config.json asks for, for instance {wrong[0]}: get the folder of "
+                f"{self.settings.name} again"
+            )
+        return model.eval().requires_grad_(False)
+
+    def floats(self, context: Context) -> Context:
+        """A context in the arithmetic's precision: a cache may keep another one."""
+        return {name: value.to(self.dtype) if value.is_floating_point() else value for name, value in context.items()}
+
+
+@contextmanager
+def reading(path: Path, name: str) -> Iterator[None]:
+    """Raises UserError for what diffusers and transformers raise over files that are missing, damaged or of another kind."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, EOFError) as error:
+        if isinstance(error, UserError):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{path} can't be read as a part of {name} ({type(error).__name__}: {reason}); expected a complete folder in "
+            f"diffusers' layout with safetensors weights: get it again"
+        ) from error
+
+
+def to_picture(pixels: torch.Tensor) -> Image.Image:
+    """Pixels (3, H, W) in [-1, 1] as a picture, each value the nearest of 256."""
+    values = ((pixels.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return Image.fromarray(values.permute(1, 2, 0).cpu().numpy())
 
 
 def pad_tokens(tokens: Sequence[torch.Tensor], length: int) -> torch.Tensor:
@@ -127,10 +173,12 @@ def pad_tokens(tokens: Sequence[torch.Tensor], length: int) -> torch.Tensor:
     return out
 
 
-def quantized(model: ModelMixin, base: str) -> ModelMixin:
-    """The network with its linear weights kept in 8 bits, which are taken apart for each product; gradients pass through."""
+def quantized(blocks: torch.nn.Module, base: str) -> None:
+    """Keep the weights of the linear layers in there in 8 bits; they are taken apart for each product, gradients pass through.
+
+    What is taken apart is kept for the backward pass: memory is saved with gradient checkpointing only, which does it anew.
+    """
     if base != "full":
         from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
 
-        quantize_(model, Float8WeightOnlyConfig() if base == "fp8" else Int8WeightOnlyConfig())
-    return model
+        quantize_(blocks, Float8WeightOnlyConfig() if base == "fp8" else Int8WeightOnlyConfig(version=2))

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import torch
 from diffusers import (
+    AutoencoderKLHunyuanVideo15,
     HunyuanVideo15ImageToVideoPipeline,
     HunyuanVideo15Transformer3DModel,
     ModelMixin,
 )
 
-from training.backbones.base import Context, Encoders, VideoBackbone, pad_tokens, quantized
+from training.backbones.base import Context, Encoders, VideoBackbone, pad_tokens, quantized, reading, to_picture
+from training.backbones.trimmed_attention import TrimmedAttention
 from training.errors import UserError
 from training.native import hunyuan_video_15_key
 
@@ -28,29 +30,27 @@ class HunyuanEncoders(Encoders):
 
     @torch.no_grad()
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        latents = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist.mode().float()
-        return latents * self.vae.config.scaling_factor
+        # one by one: the mask of the VAE's attention is wrong for more, and a clip is enough for a GPU
+        made = [self.vae.encode(one.to(self.vae.device, self.vae.dtype)).latent_dist.mode() for one in pixels.split(1)]
+        return torch.cat(made).float() * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         raw = (latents / self.vae.config.scaling_factor).to(self.vae.device, self.vae.dtype)
-        return self.vae.decode(raw).sample.float().clamp(-1, 1)
+        return torch.cat([self.vae.decode(one).sample for one in raw.split(1)]).float().clamp(-1, 1)
 
     @torch.no_grad()
     def text(self, prompts: Sequence[str]) -> list[Context]:
         made = []
         for prompt in prompts:
             text, mask, glyph, glyph_mask = (v[0].cpu() for v in self.pipeline.encode_prompt(prompt, device=self.device))
-            seen = mask.bool()
-            made.append({_TEXT: text[seen], _GLYPH: glyph, _GLYPH_MASK: glyph_mask})
+            made.append({_TEXT: text[mask.bool()], _GLYPH: glyph[glyph_mask.bool()]})
         return made
 
     @torch.no_grad()
     def image(self, reference: torch.Tensor) -> Context:
-        from torchvision.transforms.functional import to_pil_image
-
-        picture = to_pil_image((reference + 1) / 2)
-        return {"image": self.pipeline.encode_image(picture, 1, self.device, self.pipeline.text_encoder.dtype)[0].cpu()}
+        found = self.pipeline.encode_image(to_picture(reference), 1, self.device, self.pipeline.text_encoder.dtype)
+        return {"image": found[0].cpu()}
 
 
 class HunyuanBackbone(VideoBackbone):
@@ -60,22 +60,29 @@ class HunyuanBackbone(VideoBackbone):
     rename = staticmethod(hunyuan_video_15_key)
 
     def load_transformer(self) -> ModelMixin:
-        model = HunyuanVideo15Transformer3DModel.from_pretrained(
-            self.part("transformer"), torch_dtype=self.dtype, local_files_only=True
-        )
-        expected = 2 * self.channels + 1
-        if model.config.in_channels != expected or model.config.task_type != "i2v":
+        model = self.network(HunyuanVideo15Transformer3DModel, "transformer", self.dtype)
+        config, expected = model.config, 2 * self.channels + 1
+        if config.in_channels != expected or config.task_type != "i2v" or config.use_meanflow:
+            kind = "step-distilled" if config.use_meanflow else config.task_type
             raise UserError(
-                f"{self.part('transformer')} is a {model.config.task_type} network of {model.config.in_channels} channels, "
-                f"expected an i2v one of {expected}"
+                f"{self.part('transformer')} is a {kind} network of {config.in_channels} channels, expected an i2v one of "
+                f"{expected} that is not distilled"
             )
-        return quantized(model.requires_grad_(False), self.settings.base)
+        for block in model.transformer_blocks:
+            block.attn.set_processor(TrimmedAttention())
+        quantized(model.transformer_blocks, self.settings.base)
+        return model
 
     def load_encoders(self, device: torch.device) -> HunyuanEncoders:
-        pipeline = HunyuanVideo15ImageToVideoPipeline.from_pretrained(
-            self.folder(), transformer=None, torch_dtype=self.dtype, local_files_only=True
-        )
-        pipeline.vae.to(torch.float32)
+        vae = self.network(AutoencoderKLHunyuanVideo15, "vae", torch.float32)
+        if vae.config.latent_channels != self.channels:
+            raise UserError(f"{self.part('vae')} has {vae.config.latent_channels} channels, expected {self.channels}")
+        for name in ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "image_encoder", "feature_extractor"):
+            self.part(name)
+        with reading(self.folder(), self.settings.name):
+            pipeline = HunyuanVideo15ImageToVideoPipeline.from_pretrained(
+                self.folder(), transformer=None, guider=None, vae=vae, local_files_only=True, dtype=self.dtype
+            )
         return HunyuanEncoders(pipeline.to(device), device)
 
     def weights(self) -> dict[str, list[Path]]:
@@ -94,18 +101,23 @@ class HunyuanBackbone(VideoBackbone):
         known: torch.Tensor,
         context: Context,
     ) -> torch.Tensor:
-        inputs = torch.cat([x, given, known.expand(len(x), 1, -1, -1, -1)], 1)
+        inputs = torch.cat([x, given, known.expand(len(x), 1, -1, -1, -1)], 1).to(self.dtype)
+        told = self.floats(context)
+        # the timesteps stay in float32, as in the original training: the pipeline's own half precision rounds them to fours
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             velocity = model(
-                inputs, sigma * 1000, encoder_hidden_states=context[_TEXT], encoder_attention_mask=context[_MASK],
-                encoder_hidden_states_2=context[_GLYPH], encoder_attention_mask_2=context[_GLYPH_MASK],
-                image_embeds=context["image"], return_dict=False,
+                inputs, sigma * 1000, encoder_hidden_states=told[_TEXT], encoder_attention_mask=told[_MASK],
+                encoder_hidden_states_2=told[_GLYPH], encoder_attention_mask_2=told[_GLYPH_MASK],
+                image_embeds=told["image"], return_dict=False,
             )[0]  # fmt: skip
         return velocity.float()
 
     def collate(self, contexts: Sequence[Context]) -> Context:
-        tokens = [context[_TEXT] for context in contexts]
-        longest = max(len(one) for one in tokens)
-        mask = torch.stack([torch.arange(longest) < len(one) for one in tokens])
-        rest = {name: torch.stack([context[name] for context in contexts]) for name in (_GLYPH, _GLYPH_MASK, "image")}
-        return {_TEXT: pad_tokens(tokens, longest), _MASK: mask.to(tokens[0].dtype), **rest}
+        made = {"image": torch.stack([context["image"] for context in contexts])}
+        # glyphs are words in quotation marks, which most prompts have none of
+        for name, seen in ((_TEXT, _MASK), (_GLYPH, _GLYPH_MASK)):
+            tokens = [context[name] for context in contexts]
+            longest = max(1, *(len(one) for one in tokens))
+            made[name] = pad_tokens(tokens, longest)
+            made[seen] = torch.stack([torch.arange(longest) < len(one) for one in tokens])
+        return made

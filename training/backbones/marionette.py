@@ -41,7 +41,9 @@ class MarionetteBackbone(WanBackbone):
         if not torch.cuda.is_available():
             use_plain_attention()
         model = files.load_model()
-        return quantized(model.requires_grad_(False), self.settings.base)
+        model.requires_grad_(False)
+        quantized(model.blocks, self.settings.base)
+        return model
 
     def load_encoders(self, device: torch.device) -> MarionetteEncoders:
         return MarionetteEncoders(device)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKLWan, ModelMixin, WanImageToVideoPipeline, WanTransformer3DModel
 
-from training.backbones.base import Context, Encoders, VideoBackbone, pad_tokens, quantized
+from training.backbones.base import Context, Encoders, VideoBackbone, pad_tokens, quantized, reading, to_picture
 from training.errors import UserError
 from training.native import wan_transformer_key
 
@@ -36,20 +36,30 @@ class WanEncoders(Encoders):
 
     @torch.no_grad()
     def text(self, prompts: Sequence[str]) -> list[Context]:
+        # not the pipeline's encode_prompt: it mends the prompt with a package of its own, and the host shows it as it is
         pipe = self.pipeline
-        options = {"do_classifier_free_guidance": False, "max_sequence_length": _TOKENS, "device": self.device}
-        found, _ = pipe.encode_prompt(list(prompts), **options)
-        # the pipeline zeroes what is behind the last token
-        lengths = [max(1, int(row.abs().sum(-1).gt(0).sum())) for row in found]
-        return [{"text": row[:length].cpu()} for row, length in zip(found, lengths, strict=True)]
+        options = {"padding": "longest", "truncation": True, "max_length": _TOKENS, "return_tensors": "pt"}
+        tokens = pipe.tokenizer(list(prompts), return_attention_mask=True, **options).to(self.device)
+        found = pipe.text_encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
+        return [{"text": row[seen].cpu()} for row, seen in zip(found, tokens.attention_mask.bool(), strict=True)]
 
     @torch.no_grad()
     def image(self, reference: torch.Tensor) -> Context:
         if self.pipeline.image_encoder is None:
             return {}
-        from torchvision.transforms.functional import to_pil_image
+        return {"image": self.pipeline.encode_image(to_picture(reference), self.device)[0].cpu()}
 
-        return {"image": self.pipeline.encode_image(to_pil_image((reference + 1) / 2), self.device)[0].cpu()}
+
+class InFloat32(torch.nn.Module):
+    """A module that computes in float32, whatever is around it: half precision can't tell neighbouring timesteps apart."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module.float()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return self.module(x.float())
 
 
 class WanBackbone(VideoBackbone):
@@ -64,22 +74,36 @@ class WanBackbone(VideoBackbone):
         return "transformer_2" if self.settings.expert == "low_noise" else "transformer"
 
     def load_transformer(self) -> ModelMixin:
-        model = WanTransformer3DModel.from_pretrained(self.part(self._transformer), torch_dtype=self.dtype, local_files_only=True)
-        expected = 2 * self.channels + _MASK_CHANNELS
+        model = self.network(WanTransformer3DModel, self._transformer, self.dtype)
+        path, expected = self.part(self._transformer), 2 * self.channels + _MASK_CHANNELS
         if model.config.in_channels != expected:
             raise UserError(
-                f"{self.part(self._transformer)} takes {model.config.in_channels} channels, expected the {expected} of an "
-                f"image-to-video Wan; a text-to-video network can't be shown a driver"
+                f"{path} takes {model.config.in_channels} channels, expected the {expected} of an image-to-video Wan; a "
+                f"text-to-video network can't be shown a driver"
             )
-        return quantized(model.requires_grad_(False), self.settings.base)
+        image = self.settings.name == "wan2.1-i2v-14b"
+        if image != (model.config.image_dim is not None):
+            raise UserError(
+                f"{path} has {'no' if image else 'an'} image embedding, so it is a Wan2.{2 if image else 1}, expected "
+                f"{self.settings.name}: correct backbone.name or backbone.path"
+            )
+        model.condition_embedder.time_embedder = InFloat32(model.condition_embedder.time_embedder)
+        quantized(model.blocks, self.settings.base)
+        return model
 
     def load_encoders(self, device: torch.device) -> WanEncoders:
         # the reference implementation encodes in float32
-        vae = AutoencoderKLWan.from_pretrained(self.part("vae"), torch_dtype=torch.float32, local_files_only=True).to(device)
-        pipeline = WanImageToVideoPipeline.from_pretrained(
-            self.folder(), transformer=None, transformer_2=None, vae=vae, torch_dtype=self.dtype, local_files_only=True
-        )
-        return WanEncoders(vae, pipeline.to(device), device)
+        vae = self.network(AutoencoderKLWan, "vae", torch.float32)
+        if vae.config.z_dim != self.channels:
+            raise UserError(f"{self.part('vae')} has {vae.config.z_dim} channels, expected the {self.channels} of Wan 2.1's VAE")
+        for name in ("text_encoder", "tokenizer", *(["image_encoder"] if self.settings.name == "wan2.1-i2v-14b" else [])):
+            self.part(name)
+        with reading(self.folder(), self.settings.name):
+            pipeline = WanImageToVideoPipeline.from_pretrained(
+                self.folder(), transformer=None, transformer_2=None, vae=vae, local_files_only=True,
+                dtype={"default": self.dtype, "image_encoder": torch.float32},
+            )  # fmt: skip
+        return WanEncoders(vae.to(device), pipeline.to(device), device)
 
     def weights(self) -> dict[str, list[Path]]:
         return {
@@ -97,10 +121,11 @@ class WanBackbone(VideoBackbone):
         known: torch.Tensor,
         context: Context,
     ) -> torch.Tensor:
-        inputs = torch.cat([x, known.expand(len(x), _MASK_CHANNELS, -1, -1, -1), given], 1)
+        inputs = torch.cat([x, known.expand(len(x), _MASK_CHANNELS, -1, -1, -1), given], 1).to(self.dtype)
+        told = self.floats(context)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             velocity = model(
-                inputs, sigma * 1000, context["text"], encoder_hidden_states_image=context.get("image"), return_dict=False
+                inputs, sigma * 1000, told["text"], encoder_hidden_states_image=told.get("image"), return_dict=False
             )[0]
         return velocity.float()
 

@@ -1,0 +1,1 @@
+"""LoRA files: written for the nodes, looked at, and tried in ComfyUI."""

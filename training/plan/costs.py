@@ -1,0 +1,162 @@
+"""What a run costs, as formulas. Tests hold each of them against the real networks, optimizers and tensors.
+
+Symbols: N video tokens, L context tokens, D width, F width inside the feed-forward layers, r rank. A product of (m, k) and (k, n)
+is 2mkn operations. Bytes are bytes, seconds are seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dreamactor_core.layout import latent_frames
+from training.plan.network import Network
+
+FLASH_BACKWARD = 2.5
+"""Backward to forward of attention that does not keep its matrix: five products to two, one of them done anew."""
+
+
+def video_tokens(net: Network, width: int, height: int, frames: int, layout: str | None = "spatial") -> int:
+    """Tokens of one sample: of the composite of two halves of that size in pixels, or of one half (layout None)."""
+    side = net.stride * net.patch
+    half = latent_frames(frames) * (height // side) * (width // side)
+    return half if layout is None else 2 * half  # beside each other or one after the other
+
+
+def lora_parameters(net: Network, rank: int) -> int:
+    """Of both feed-forward layers of every block: r (D + F) each."""
+    return net.layers * 2 * rank * (net.width + net.inner)
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Operations of one sample: the forward pass, the backward pass, and what gradient checkpointing computes again."""
+
+    forward: float
+    backward: float
+    again: float
+
+    @property
+    def total(self) -> float:
+        return self.forward + self.backward + self.again
+
+
+def flops(
+    net: Network, tokens: int, rank: int, checkpointing: bool, text: int | None = None, attention_backward: float = FLASH_BACKWARD
+) -> Flops:
+    """Operations of a step on one sample with a LoRA of that rank on a frozen base (rank 0: no LoRA, forward pass only).
+
+    Forward, a block of Wan: 8ND^2 (q, k, v, o) + 4N^2 D (attention) + 4ND^2 + 4LD^2 + 4NLD (cross attention) + 4NDF. Of
+    HunyuanVideo, whose text goes the same way: (N+L) (8D^2 + 4DF) + 4 (N+L)^2 D. The LoRA: 4N (D+F) r. Backward: products with
+    frozen weights once more, attention 2.5 times (half of that where the text's side needs no gradient), the LoRA twice; nothing
+    before the first LoRA, in the first block, is needed.
+    """
+    n, d, f = tokens, net.width, net.inner
+    text = net.text if text is None else text
+    context = text + net.image
+    feed, lora = 4 * n * d * f, 4 * n * (d + f) * rank
+    if net.joint:
+        linear = (n + context) * 8 * d * d + context * 4 * d * f  # the text branch has feed-forward layers of its own
+        attention, across = 4 * (n + context) ** 2 * d, 0
+        fixed = 2 * 6 * d * d * 2  # the modulation is of one vector a sample
+    else:
+        linear = 12 * n * d * d
+        attention, across, fixed = 4 * n * n * d, 4 * n * context * d, 4 * context * d * d
+    block = linear + attention + across + fixed + feed + lora
+    ends = 2 * n * d * net.inputs * net.patch**2 + 2 * text * d * (net.text_width + d)  # patches and text go in
+    out = 2 * n * d * net.channels * net.patch**2
+    forward = net.layers * block + ends + out
+    if not rank:
+        return Flops(forward, 0, 0)
+    first = 2 * n * d * f + 2 * lora - 2 * n * d * rank
+    whole = linear + attention_backward * (attention + across / 2) + feed + 2 * lora
+    return Flops(forward, first + (net.layers - 1) * whole + out, net.layers * block if checkpointing else 0)
+
+
+def activations_per_token(net: Network, rank: int, half: bool) -> int:
+    """Bytes that one block keeps of a video token for its backward pass.
+
+    Wan: what its norms take in, in float32 (24 D: three layer norms, three of queries and keys); 6 D (7 with a picture) around its
+    attentions; then of the feed-forward layers D + 2F + 2r. HunyuanVideo: 2 D, 2 D in float32 beside 2 D, 4 D, and the same.
+    """
+    size = 2 if half else 4
+    feed = (net.width + 2 * net.inner + 2 * rank) * size
+    if net.joint:
+        kept = (2 + 2 + 4) * size + (8 if half else 0)
+        return kept * net.width + feed
+    return (24 + (6 + (net.image > 0)) * size) * net.width + feed
+
+
+def activations(net: Network, tokens: int, rank: int, checkpointing: bool, half: bool = True) -> int:
+    """Bytes kept between forward and backward pass at the worst moment, of one sample.
+
+    With checkpointing: the input of each block, and all of the one block that is computed again.
+    """
+    seen = tokens + (net.text + net.image if net.joint else 0)
+    block = seen * activations_per_token(net, rank, half)
+    end = tokens * net.width * (2 if half and net.joint else 4)
+    if checkpointing:
+        return net.layers * seen * net.width * (2 if half else 4) + block + end
+    first = tokens * (net.width + 2 * net.inner + 2 * rank) * (2 if half else 4)
+    return (net.layers - 1) * block + first + end
+
+
+def workspace(net: Network, tokens: int) -> int:
+    """Bytes of what comes and goes inside an operation: an assumption, not derived. Attention is taken to be of the kind that never
+    holds its matrix; two gradients as wide as the feed-forward layers in half precision, four of the width in float32."""
+    return tokens * (2 * 2 * net.inner + 4 * 4 * net.width)
+
+
+def optimizer_bytes(kind: str, parameters: int) -> int:
+    """State of an optimizer: two moments in float32, two in 8 bits with a scale for every 256, or one in float32."""
+    return {"adamw": 8 * parameters, "adamw8bit": 2 * parameters + 2 * 4 * parameters // 256, "muon": 4 * parameters}[kind]
+
+
+def base_bytes(inside: int, outside: int, base: str, half: bool) -> int:
+    """Frozen weights: `inside`, the matrices of the blocks' linear layers, can be in 8 bits. Scales are less than a thousandth."""
+    size = 2 if half else 4
+    return inside * (size if base == "full" else 1) + outside * size
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device, by part."""
+
+    base: int
+    lora: int
+    gradients: int
+    optimizer: int
+    ema: int
+    activations: int
+    workspace: int
+
+    @property
+    def total(self) -> int:
+        return sum(self.parts().values())
+
+    def parts(self) -> dict[str, int]:
+        names = ("base", "lora", "gradients", "optimizer", "ema", "activations", "workspace")
+        return {name: int(getattr(self, name)) for name in names}
+
+
+def on_devices(memory: Memory, devices: int, sharded: bool, block: int) -> Memory:
+    """Of each of several devices: DDP repeats all and adds buckets for the gradients; FSDP2 cuts weights and state into shards and
+    holds two whole blocks of `block` bytes at a time."""
+    if devices == 1:
+        return memory
+    if not sharded:
+        return Memory(**memory.parts() | {"gradients": 2 * memory.gradients})
+    share = {name: -(-value // devices) for name, value in memory.parts().items()}
+    whole = {"activations": memory.activations, "workspace": memory.workspace, "base": share["base"] + 2 * block}
+    return Memory(**share | whole)
+
+
+def cache_bytes(
+    net: Network, width: int, height: int, frames: int, lead_in: int, variants: int, layout: str = "spatial", people: int = 1
+) -> dict[str, int]:
+    """Bytes of one sample in the cache, in half precision: target latents, a composite for each variant (an rgb LoRA has one), or
+    with no variants the reference picture and keypoints of 130 joints, in float32; text and picture tokens."""
+    half = latent_frames(frames) * net.channels * (height // net.stride) * (width // net.stride)
+    made = {"target": 2 * half, "context": 2 * (net.stored_text * net.text_width + net.image * net.image_width)}
+    if variants:
+        return made | {"condition": 2 * 2 * half * variants}
+    return made | {"reference": 3 * width * height, "keypoints": 4 * 3 * 130 * people * (frames - lead_in)}

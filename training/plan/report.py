@@ -1,0 +1,153 @@
+"""The plan of a run, put together and put into words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from training import manifest
+from training.config import Config
+from training.lora_file import FEED_FORWARD
+from training.plan import costs
+from training.plan.network import config_of, empty, network
+
+COMPUTED = "computed by `python -m training plan`, not measured"
+
+
+def weights(name: str, config: dict[str, Any]) -> tuple[int, int]:
+    """Weights of the network: of the matrices of the blocks' linear layers, and all others. Counted on the network itself."""
+    import torch
+
+    model = empty(name, config)
+    blocks = model.transformer_blocks if name == "hunyuanvideo-1.5-i2v" else model.blocks
+    inside = sum(layer.weight.numel() for layer in blocks.modules() if isinstance(layer, torch.nn.Linear))
+    return inside, sum(p.numel() for p in model.parameters()) - inside
+
+
+def clips(settings: Config) -> int | None:
+    """Samples of the run's manifest; None before there is one."""
+    path = settings.cache.manifest or settings.data.manifest or settings.out / "clips" / "manifest.jsonl"
+    if settings.data.source == "world" and not path.is_file():
+        return settings.data.world.count
+    return len(manifest.read(path)) if path.is_file() else None
+
+
+def made(settings: Config, speed: float, card: float, most: int) -> dict[str, Any]:
+    """The plan as plain values.
+
+    Args:
+        speed: Operations a second of a device. card: bytes of its memory. most: the most devices to look at.
+    """
+    train, backbone = settings.train, settings.backbone
+    config, source = config_of(backbone)
+    net = network(backbone.name, config)
+    spec = settings.clip.spec()
+    width, height = max(settings.clip.sizes, key=lambda size: size[0] * size[1])
+    tokens = costs.video_tokens(net, width, height, spec.frames, settings.layout)
+    inside, outside = weights(backbone.name, config)
+    half = backbone.dtype == "bfloat16" and backbone.name != "marionette"  # the small one is kept in float32
+    parameters = costs.lora_parameters(net, train.rank)
+    base = costs.base_bytes(inside, outside, backbone.base, half)
+    per_sample = costs.flops(net, tokens, train.rank, train.checkpointing)
+    plain = costs.flops(net, tokens // 2, train.rank, train.checkpointing)
+
+    def memory(devices: int, sharded: bool) -> costs.Memory:
+        micro = max(1, -(-train.batch // (train.accumulate * devices)))
+        kept = costs.activations(net, tokens, train.rank, train.checkpointing, backbone.dtype == "bfloat16")
+        alone = costs.Memory(
+            base=base, lora=4 * parameters, gradients=4 * parameters, ema=4 * parameters if train.ema else 0,
+            optimizer=costs.optimizer_bytes(train.optimizer, parameters),
+            activations=micro * kept, workspace=micro * costs.workspace(net, tokens),
+        )  # fmt: skip
+        return costs.on_devices(alone, devices, sharded, base // net.layers)
+
+    suggestion = suggested(settings, memory, card, most)
+    devices = suggestion["devices"] or 1
+    seconds = per_sample.total * train.batch / speed / devices
+    variants = settings.cache.variants if settings.variant == "pose" else 1
+    disk = costs.cache_bytes(net, width, height, spec.frames, spec.lead_in, variants, settings.layout)
+    count = clips(settings)
+    return {
+        "backbone": backbone.name,
+        "dimensions": source,
+        "clip": {"size": [width, height], "frames": spec.frames, "fps": spec.fps, "layout": settings.layout},
+        "tokens": {"half": tokens // 2, "composite": tokens, "step": tokens * train.batch},
+        "weights": inside + outside,
+        "trained": {"rank": train.rank, "layers": 2 * net.layers, "parameters": parameters, "file_bytes_bf16": 2 * parameters},
+        "layers": FEED_FORWARD["hunyuan-video-1.5" if net.joint else "wan"],
+        "memory": {"micro_batch": max(1, train.batch // train.accumulate), **memory(1, False).parts()},
+        "memory_total": memory(1, False).total,
+        "flops": {"forward": per_sample.forward, "backward": per_sample.backward, "again": per_sample.again},
+        "flops_step": per_sample.total * train.batch,
+        "over_one_half": per_sample.total / plain.total,
+        "suggested": suggestion,
+        "speed": speed,
+        "card": card,
+        "seconds_per_step": seconds,
+        "hours": seconds * train.steps / 3600,
+        "steps": train.steps,
+        "batch": train.batch,
+        "disk_per_clip": {"total": sum(disk.values()), **disk},
+        "clips": count,
+        "disk": None if count is None else count * sum(disk.values()),
+        "notes": settings.notes,
+    }
+
+
+def suggested(settings: Config, memory: Any, card: float, most: int) -> dict[str, Any]:
+    """The fewest devices that the run fits on: DDP where a device holds all, else FSDP2."""
+    places = settings.train.batch // settings.train.accumulate or 1
+    for devices in (n for n in range(1, min(places, most) + 1) if places % n == 0):
+        for sharded in (False, True) if devices > 1 else (False,):
+            each = memory(devices, sharded)
+            if each.total <= card:
+                how = "one process" if devices == 1 else "FSDP2" if sharded else "DDP"
+                return {"devices": devices, "how": how, "memory": each.total, "advice": ""}
+    ways = []
+    if not settings.train.checkpointing:
+        ways.append("train.checkpointing: true")
+    if settings.backbone.base == "full":
+        ways.append("backbone.base: fp8 or int8")
+    if settings.train.optimizer == "adamw":
+        ways.append("train.optimizer: adamw8bit")
+    ways += ["a smaller clip.sizes or clip.frames", "a train.batch that more devices can share"]
+    return {"devices": None, "how": "", "memory": memory(1, False).total, "advice": ", ".join(ways)}
+
+
+def size(count: float) -> str:
+    """Bytes in words."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def printed(plan: dict[str, Any]) -> str:
+    """The plan in words."""
+    tokens, trained, work, found = plan["tokens"], plan["trained"], plan["flops"], plan["suggested"]
+    (width, height), clip = plan["clip"]["size"], plan["clip"]
+    lines = [
+        f"{plan['backbone']}, dimensions {plan['dimensions']}. Everything here is {COMPUTED}.",
+        f"clip          two halves of {width}x{height}, {clip['frames']} frames at {clip['fps']:g} fps, {clip['layout']}",
+        f"tokens        {tokens['half']:,} a half, {tokens['composite']:,} a composite, {tokens['step']:,} a step of batch "
+        f"{plan['batch']}",
+        f"trained       {trained['parameters'] / 1e6:.4g}M of {plan['weights'] / 1e9:.4g}G parameters: rank {trained['rank']} on "
+        f"{trained['layers']} feed-forward layers; {size(trained['file_bytes_bf16'])} as a bf16 file",
+        f"operations    {plan['flops_step']:.3g} a step: forward {work['forward']:.3g}, backward {work['backward']:.3g}, again for "
+        f"checkpointing {work['again']:.3g} a sample; {plan['over_one_half']:.3g} times those of one half alone",
+        f"memory        {size(plan['memory_total'])} on one device, micro-batch {plan['memory']['micro_batch']}:",
+        *(f"  {name:<12}{size(value)}" for name, value in plan["memory"].items() if name != "micro_batch"),
+        "  (workspace is an assumption: attention that never holds its matrix, and a few gradients at a time)",
+    ]
+    if found["devices"]:
+        lines.append(f"devices       {found['devices']} of {size(plan['card'])} ({found['how']}), {size(found['memory'])} on each")
+    else:
+        lines.append(f"devices       does not fit into {size(plan['card'])}: {size(found['memory'])}; try {found['advice']}")
+    lines += [
+        f"time          {plan['seconds_per_step']:.3g} s a step at {plan['speed'] / 1e12:g}e12 operations a second, "
+        f"{plan['hours']:.3g} h for {plan['steps']:,} steps",
+        f"cache         {size(plan['disk_per_clip']['total'])} a clip; "
+        + ("no manifest yet" if plan["clips"] is None else f"{size(plan['disk'])} for {plan['clips']:,} clips"),
+        *(f"note          {key}: {value}" for key, value in plan["notes"].items()),
+    ]
+    return "\n".join(lines)
