@@ -18,15 +18,15 @@ from training.data.dropping import Drop
 
 SHIFT = 1.0
 """Seconds by which a copy may be late or early."""
-ALIKE = 0.3
-"""Share of differing hash bits up to which frames may be of one picture. Copies on Marionette: at most 0.22, pairs 0.18 to 0.63."""
-DIFFERENT = 0.4
-"""Share of moving pixels that differ from which on it is no copy. Copies on Marionette: at most 0.28, pairs at least 0.54."""
+ALIKE = 0.35
+"""Share of differing hash bits up to which frames may be of one picture. Copies on Marionette: 0 to 0.30, pairs: 0.13 to 0.5."""
+DIFFERENT = 0.18
+"""Share of moving pixels that differ from which on it is no copy. Copies on Marionette: 0 to 0.06, pairs: 0.29 to 1."""
 
 _SIDE = 96  # pixels at which clips are compared
 _LEVELS = 32  # of 255: a pixel that differs
 _MOVES = 40  # levels by which a pixel changes where something moves
-_FRAMES, _PLACES = 8, 3  # that are compared; shifts that are tried
+_FRAMES, _PLACES, _ROUNDS = 8, 3, 3  # frames that are compared; shifts to begin with; times that each is bettered
 
 
 def small(picture: np.ndarray) -> np.ndarray:
@@ -52,13 +52,23 @@ def unlikeness(target: Sequence[np.ndarray], driver: Sequence[np.ndarray], most:
     Args:
         target, driver: RGB uint8 (h, w, 3). most: Frames of shift that are tried.
     """
+    shifts = _shifts(target, driver, most)
     best = (1.0, 0)
-    for alike, shift in _shifts(target, driver, most)[:_PLACES]:
-        if alike <= ALIKE:
-            low, high = max(0, shift), min(len(target), len(driver) + shift)
-            picks = np.unique(np.linspace(low, high - 1, min(_FRAMES, high - low)).round().astype(int))
-            share = _difference([target[i] for i in picks], [driver[i - shift] for i in picks])
-            best = min(best, (share, shift))
+    for start in [shift for alike, shift in shifts if alike <= ALIKE][:_PLACES]:
+        shift = start
+        for _ in range(_ROUNDS):  # the place is found at a shift, then the shift at that place: motions repeat themselves
+            picks = range(max(0, shift), min(len(target), len(driver) + shift))
+            place = _laid_over(target[picks[len(picks) // 2]], driver[picks[len(picks) // 2] - shift])
+            if place is None:
+                break
+            pair = _Pair(target, driver, place)
+            found = min((pair.difference(other), abs(other), other) for _, other in shifts)
+            best = min(best, (found[0], found[2]))
+            if best[0] < DIFFERENT:
+                return best
+            if found[2] == shift:
+                break
+            shift = found[2]
     return best
 
 
@@ -95,28 +105,33 @@ def _laid_over(target: np.ndarray, driver: np.ndarray) -> np.ndarray | None:
         return None
 
 
-def _difference(target: Sequence[np.ndarray], driver: Sequence[np.ndarray]) -> float:
-    """Share of the moving pixels that differ, in frames that stand at the same times."""
-    middle = len(target) // 2
-    place = _laid_over(target[middle], driver[middle])
-    if place is None:
-        return 1.0
-    size = target[0].shape[1::-1]
+class _Pair:
+    """Two clips, the second laid over the first, a little blurred, of like brightness and contrast."""
 
-    def over(picture: np.ndarray) -> np.ndarray:
-        return cv2.warpAffine(picture, place, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    def __init__(self, target: Sequence[np.ndarray], driver: Sequence[np.ndarray], place: np.ndarray) -> None:
+        size = target[0].shape[1::-1]
 
-    inside = over(np.ones(driver[0].shape[:2], np.float32)) > 0.99
-    if inside.mean() < 0.5:
-        return 1.0
+        def over(picture: np.ndarray) -> np.ndarray:
+            return cv2.warpAffine(picture, place, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
-    def soft(pictures: list[np.ndarray]) -> np.ndarray:
-        return np.stack([cv2.GaussianBlur(one, (0, 0), 1.5)[inside] for one in pictures]).astype(np.float32)
+        inside = over(np.ones(driver[0].shape[:2], np.float32)) > 0.99
+        self._apart = inside.mean() < 0.5
+        if not self._apart:
+            self._first, self._second = (
+                np.stack([cv2.GaussianBlur(one, (0, 0), 1.5)[inside] for one in clip]).astype(np.float32)
+                for clip in (target, map(over, driver))
+            )
+            scale = self._first.std((0, 1)) / np.maximum(self._second.std((0, 1)), 1)
+            self._second = (self._second - self._second.mean((0, 1))) * scale + self._first.mean((0, 1))
 
-    first, second = soft(list(target)), soft([over(one) for one in driver])
-    # a copy may be darker or of less contrast
-    second = (second - second.mean((0, 1))) * (first.std((0, 1)) / np.maximum(second.std((0, 1)), 1)) + first.mean((0, 1))
-    moves = (np.ptp(first, 0).max(-1) > _MOVES) | (np.ptp(second, 0).max(-1) > _MOVES)
-    if moves.mean() < 0.01:
-        moves[:] = True
-    return float((np.abs(first - second).max(-1)[:, moves] > _LEVELS).mean())
+    def difference(self, shift: int) -> float:
+        """Share of the moving pixels that differ where frame t of the target stands at t - shift of the driver."""
+        if self._apart:
+            return 1.0
+        low, high = max(0, shift), min(len(self._first), len(self._second) + shift)
+        picks = np.unique(np.linspace(low, high - 1, min(_FRAMES, high - low)).round().astype(int))
+        first, second = self._first[picks], self._second[picks - shift]
+        moves = (np.ptp(first, 0).max(-1) > _MOVES) | (np.ptp(second, 0).max(-1) > _MOVES)
+        if moves.mean() < 0.01:
+            moves[:] = True
+        return float((np.abs(first - second).max(-1)[:, moves] > _LEVELS).mean())

@@ -97,7 +97,7 @@ class Window:
                 f"their canvas is {poses.width}x{poses.height}, expected the shape of the video, {self.source[1]}x{self.source[0]}",
             )
         new = [max(1, round(side * self.scale)) for side in self.source]
-        offset = (-((new[1] - self.width) // 2), -((new[0] - self.height) // 2))
+        offset = ((self.width - new[1]) // 2, (self.height - new[0]) // 2)  # rounded as `fit_frames` does
         scale = (new[1] / poses.width, new[0] / poses.height)
         frames = [[person.mapped(scale, offset) for person in people] for people in poses.frames]
         return PoseSequence(frames, self.height, self.width, poses.tracked)

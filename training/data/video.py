@@ -127,7 +127,7 @@ def _timed(times: Sequence[float | None], lasts: float, stated: float) -> tuple[
     shown -= shown[0]
     usual = float(np.median(steps)) if len(steps) else 0.0
     # some containers give the last frame the length of a nominal one, or none
-    end = float(shown[-1]) + (lasts if 0 < lasts <= 2 * usual else usual or lasts)
+    end = float(shown[-1]) + (lasts if usual / 2 <= lasts <= 2 * usual else usual or lasts)
     if not end > 0:
         raise Drop("timestamps", "its only frame lasts no time; expected a video")
     rate = len(shown) / end
@@ -190,7 +190,8 @@ def _by_decord(info: VideoInfo, wanted: list[int]) -> Iterator[np.ndarray]:
         video = decord.VideoReader(str(info.path), num_threads=1)
     except (decord.DECORDError, RuntimeError) as error:
         raise Drop("damaged", f"decord cannot open it ({_brief(error)}); re-encode it as H.264 in mp4") from error
-    if not _agrees(video, info):  # it counts frames that are there and not meant to be shown
+    # it turns some pictures itself, and counts frames that are there and not meant to be shown
+    if info.turned or not _agrees(video, info):
         yield from _by_av(info, wanted)
         return
     for index in wanted:
