@@ -77,7 +77,11 @@ def test_pixels_that_are_not_square_are_made_so(tmp_path: Path) -> None:
 
 
 def _bytes(data: bytes) -> Callable[[Path], Path]:
-    return lambda folder: (folder / "a.mp4").write_bytes(data) and folder / "a.mp4" or folder / "a.mp4"
+    def made(folder: Path) -> Path:
+        (folder / "a.mp4").write_bytes(data)
+        return folder / "a.mp4"
+
+    return made
 
 
 def _sound(folder: Path) -> Path:

@@ -22,7 +22,10 @@ Reader = Literal["decord", "av"]
 LIE = 0.02
 """Share by which a stated frame rate may differ from that of the timestamps."""
 
-av.logging.set_level(av.logging.PANIC)  # what is wrong with a file is found in other ways, and listed
+# What is wrong with a file is found in other ways, and listed. PyAV's own way of logging takes Python's lock in a decoder's thread:
+# where a damaged file is closed meanwhile, both wait for ever.
+av.logging.restore_default_callback()
+av.logging.set_libav_level(av.logging.PANIC)
 
 
 @dataclass(frozen=True)
