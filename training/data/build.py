@@ -19,7 +19,7 @@ from headless.atomic import atomic
 from training import config as configs
 from training.config import Config
 from training.data import captions, cutting, folder, listed, poses, world
-from training.data.dropping import REASONS, Drop, Dropped
+from training.data.dropping import REASONS, Dropped
 from training.data.journal import Journal, stamp
 from training.data.pool import run
 from training.data.unit import Job, Outcome, Source, Unit
@@ -69,7 +69,7 @@ def build(config: Config) -> list[Sample]:
                 journal.note(unit, outcome, stamps[unit.name])
             outcomes[unit.name] = outcome
             bar.update()
-    samples, dropped = _assembled(source.units, outcomes, config)
+    samples, dropped = _assembled(source.units, outcomes)
     _write(job.folder, samples, [*source.dropped, *dropped])
     notes = [note for unit in source.units for note in outcomes[unit.name].notes]
     _tell(job.folder, samples, [*source.dropped, *dropped], notes, time.monotonic() - began)
@@ -98,17 +98,12 @@ def _workers(config: Config, units: int) -> int:
     return max(1, min(units, os.cpu_count() or 1))
 
 
-def _assembled(units: Sequence[Unit], outcomes: dict[str, Outcome], config: Config) -> tuple[list[Sample], list[Dropped]]:
+def _assembled(units: Sequence[Unit], outcomes: dict[str, Outcome]) -> tuple[list[Sample], list[Dropped]]:
     """Samples and dropped ones in the order of the source, whatever order they came out in."""
     samples: dict[str, Sample] = {}
     dropped: list[Dropped] = []
-    first: dict[str, str] = {}
     for unit in units:
         outcome = outcomes[unit.name]
-        content = outcome.sha256[0] if outcome.sha256 else ""
-        if config.data.source == "folder" and content and first.setdefault(content, unit.name) != unit.name:
-            dropped.append(Drop("duplicate", f"its bytes are those of {first[content]}").of(unit.name))
-            continue
         dropped += outcome.dropped
         for sample in outcome.samples:
             if sample.id in samples:

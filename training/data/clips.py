@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -202,23 +202,21 @@ class _Cutter:
             poses.check_seen(found)
         texts = self._texts(found, target.shown, lead_in)
 
-        sample = Sample(
-            id=name, kind=unit.kind, target_video=job.folder / f"{name}.mp4", caption=texts.fused, motion=texts.motion,
-            appearance=texts.appearance, fps=self.fps, frames=count, width=window.width, height=window.height,
-            source_sha256=self.outcome.sha256[0], scores=unit.scores, note="; ".join(self.outcome.notes),
-        )  # fmt: skip
-        beside: dict[str, Path | str] = {}
-        write_bytes(sample.target_video, target.finish())
+        made: dict[str, Any] = {"target_video": job.folder / f"{name}.mp4", "source_sha256": self.outcome.sha256[0]}
+        write_bytes(made["target_video"], target.finish())
         if driver is not None:
-            beside |= {"driving_video": job.folder / f"{name}.driving.mp4", "driving_sha256": self.outcome.sha256[1]}
-            write_bytes(job.folder / f"{name}.driving.mp4", driver.finish())
+            made |= {"driving_video": job.folder / f"{name}.driving.mp4", "driving_sha256": self.outcome.sha256[1]}
+            write_bytes(made["driving_video"], driver.finish())
         if found is not None:
-            beside["poses"] = job.folder / f"{name}.poses.json"
-            write_poses(job.folder / f"{name}.poses.json", found, self.fps)
+            made["poses"] = job.folder / f"{name}.poses.json"
+            write_poses(made["poses"], found, self.fps)
         if self.reference is not None:
-            beside |= self._write_reference(name, self.reference)
-        # e2e is valid only with its driver, so all of it is checked again
-        self.outcome.samples.append(Sample.model_validate({**dict(sample), **beside}))
+            made |= self._write_reference(name, self.reference)
+        sample = Sample(
+            id=name, kind=unit.kind, caption=texts.fused, motion=texts.motion, appearance=texts.appearance, fps=self.fps,
+            frames=count, width=window.width, height=window.height, scores=unit.scores, note="; ".join(self.outcome.notes), **made,
+        )  # fmt: skip
+        self.outcome.samples.append(sample)
 
     def _write_reference(self, name: str, picture: np.ndarray) -> dict[str, Path]:
         buffer = io.BytesIO()

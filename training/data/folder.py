@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dreamactor_core.extract.weights import sha256_of
 from training.config import Config
 from training.data.clips import VideoUnit
 from training.data.dropping import Drop
@@ -37,12 +38,32 @@ def find(config: Config) -> Source:
             key = "captions" if suffix == ".txt" else "poses"
             wanted = videos[0].with_suffix(suffix).name
             raise UserError(f"data.{key} is file, and no video in {folder} has one (such as {wanted}); set data.{key} to {others}")
-    units: list[Unit] = [_unit(path, folder) for path in videos]
+    twins = _twins(videos)
+    units: list[Unit] = [_unit(path, folder) for path in videos if path not in twins]
     known = {path.with_suffix("") for path in videos}
     others = [path for path in files if path.suffix.lower() not in SUFFIXES]
     stray = [path for path in others if not (path.suffix in _BESIDE and path.with_suffix("") in known)]
     drop = Drop("not_a_video", f"expected the name to end in one of {' '.join(sorted(SUFFIXES))}, or a .txt or .json of a video")
-    return Source(units, [drop.of(path.relative_to(folder).as_posix()) for path in stray])
+    dropped = [drop.of(path.relative_to(folder).as_posix()) for path in stray]
+    for path, first in twins.items():
+        same = Drop("duplicate", f"its bytes are those of {first.relative_to(folder).as_posix()}")
+        dropped.append(same.of(path.relative_to(folder).as_posix()))
+    return Source(units, dropped)
+
+
+def _twins(videos: list[Path]) -> dict[Path, Path]:
+    """Videos whose bytes are those of an earlier one, and which. Only those of one size are read for it; empty ones are not it."""
+    sizes: dict[int, list[Path]] = {}
+    for path in videos:
+        sizes.setdefault(path.stat().st_size, []).append(path)
+    found: dict[Path, Path] = {}
+    for size, paths in sizes.items():
+        first: dict[str, Path] = {}
+        for path in paths if size and len(paths) > 1 else ():
+            earlier = first.setdefault(sha256_of(path), path)
+            if earlier != path:
+                found[path] = earlier
+    return found
 
 
 def _unit(path: Path, folder: Path) -> VideoUnit:
