@@ -90,9 +90,15 @@ class Data(Section):
     shots: bool = True  # cut at changes of shot
     min_frames: int = Field(49, gt=0)
     max_frames: int = Field(121, gt=0)
+    max_upscale: float = Field(1.25, ge=1)  # sources that would be enlarged more are dropped
     poses: Literal["file", "extract", "none"] = "extract"
+    pose_model: Literal["dwpose", "rtmw", "animal"] = "dwpose"
     pose_weights: Path | None = None  # folder of the estimator's networks, for `extract`
     captions: Literal["file", "describe", "service", "none"] = "file"
+    service: Literal["gemini", "openai_compatible"] = "gemini"  # of Text Fusion, with its `model` and, if not the usual, `base_url`
+    model: str = ""
+    base_url: str = ""
+    workers: int = Field(0, ge=0)  # processes; 0: one a core, or one where the estimator runs; 1: this one alone
 
 
 class Cache(Section):

@@ -67,7 +67,7 @@ class Sample(BaseModel):
         return self
 
 
-_PATHS = ("target_video", "driving_video", "reference_image", "poses", "reference_poses")
+PATHS = ("target_video", "driving_video", "reference_image", "poses", "reference_poses")
 
 
 def read(path: Path) -> list[Sample]:
@@ -86,7 +86,7 @@ def read(path: Path) -> list[Sample]:
             raise UserError(f"{path}, line {number}: {where}: {first['msg']}, got {str(first['input'])[:80]}") from error
         if sample.id in samples:
             raise UserError(f"{path}, line {number}: the id {sample.id} is there already, expected one line for each id")
-        found = {name: path.parent / getattr(sample, name) for name in _PATHS if getattr(sample, name) is not None}
+        found = {name: path.parent / getattr(sample, name) for name in PATHS if getattr(sample, name) is not None}
         samples[sample.id] = sample.model_copy(update=found)
     return list(samples.values())
 
@@ -94,7 +94,7 @@ def read(path: Path) -> list[Sample]:
 def to_line(sample: Sample, folder: Path) -> str:
     """A sample as a line of a manifest in `folder`: its paths relative to there, also across folders."""
     data = sample.model_dump(mode="json", exclude_defaults=True)
-    for name in _PATHS:
+    for name in PATHS:
         if name in data:  # posix paths, so that a manifest made on Windows is read elsewhere
             data[name] = Path(os.path.relpath(data[name], folder)).as_posix()
     return json.dumps(data, ensure_ascii=False)

@@ -1,0 +1,158 @@
+"""Killed, out of room, or with a reader that dies: what is finished stays, and the end is the same."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parent))
+import data_videos as videos
+
+from training.config import Config
+from training.data import build, clips
+from training.data.journal import NAME
+from training.data.unit import Source
+
+ROOT = Path(__file__).resolve().parents[2]
+COUNT = 6
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("in")
+    for number in range(COUNT):
+        videos.write(folder / f"{number:02d}.mp4", videos.moving(75, 120, 80, shot=number), 24)
+    (folder / "bad.mp4").write_bytes(b"")
+    return folder
+
+
+def config(source: Path, out: Path, workers: int = 1) -> Config:
+    return videos.config(out, {"sizes": [[80, 120]], "frames": 17}, folder=source, workers=workers)
+
+
+def made(out: Path) -> dict[str, str]:
+    """Hashes of all that came out; the journal tells when it came and the config where."""
+    files = [path for path in sorted((out / "clips").iterdir()) if path.name not in (NAME, "config.yaml")]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture(scope="module")
+def unbroken(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    out = tmp_path_factory.mktemp("unbroken")
+    build.build(config(source, out))
+    return made(out)
+
+
+def started(source: Path, out: Path, workers: int) -> subprocess.Popen[bytes]:
+    out.mkdir(exist_ok=True)
+    (out / "run.yaml").write_text(yaml.safe_dump(config(source, out, workers).model_dump(mode="json")), "utf-8")
+    command = [sys.executable, "-m", "training", "data", str(out / "run.yaml")]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(("workers", "moments"), [(1, (1, 4)), (2, (2,))])
+def test_killed_and_called_again_it_ends_the_same(
+    workers: int, moments: tuple[int, ...], source: Path, unbroken: dict[str, str], tmp_path: Path
+) -> None:
+    journal, finished = tmp_path / "clips" / NAME, 0
+    for after in moments:  # units that are finished when it is killed
+        process = started(source, tmp_path, workers)
+        until = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < until:
+            finished = journal.read_bytes().count(b"\n") if journal.exists() else 0
+            if finished >= after:
+                process.kill()
+            time.sleep(0.005)
+        process.wait()
+        assert not (tmp_path / "clips" / "manifest.jsonl").exists(), "it was over before it was killed"
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "clips").glob("*.mp4")}
+    with journal.open("ab") as file:  # killed while it wrote a line, too
+        file.write(b'{"key": "3f')
+    done = {line.split('"unit": "')[1][:6] for line in journal.read_text("utf-8").splitlines()[:finished]}
+    build.build(config(source, tmp_path))
+    assert made(tmp_path) == unbroken
+    again = {path.name[:6] for path, written in kept.items() if path.stat().st_mtime_ns != written}
+    assert not {name.replace(".", "-")[:2] for name in done} & {name[:2] for name in again}, "finished clips were made again"
+
+
+def test_only_what_changed_is_made_again(source: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for number in range(3):
+        videos.write(folder / f"{number}.mp4", videos.moving(30, shot=number), 24)
+    settings = videos.config(out, folder=folder)
+    before = build.build(settings)
+    written = [sample.target_video.stat().st_mtime_ns for sample in before]
+    os.utime(folder / "0.mp4")  # another time, the same bytes
+    videos.write(folder / "1.mp4", videos.moving(30, shot=9), 24)
+    before[2].target_video.unlink()
+    after = build.build(settings)
+    assert after[0] == before[0] and after[0].target_video.stat().st_mtime_ns == written[0]
+    assert after[1].source_sha256 != before[1].source_sha256
+    assert after[2] == before[2] and after[2].target_video.is_file()
+    # other settings are other clips
+    other = build.build(videos.config(out, {"sizes": [[32, 48]]}, folder=folder))
+    assert [(sample.width, sample.height) for sample in other] == [(32, 48)] * 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there a process cannot be given less room for its files")
+def test_without_room_it_stops_and_goes_on_later(source: Path, unbroken: dict[str, str], tmp_path: Path) -> None:
+    """The system refuses to write more than a few bytes to a file, as it does when a disk is full."""
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config(source, tmp_path).model_dump(mode="json")), "utf-8")
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
+        "from training.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "data", str(tmp_path / "run.yaml")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1, result.stderr
+    assert "can't be written (File too large); make room" in result.stderr and "Traceback" not in result.stderr
+    left = {path.name for path in (tmp_path / "clips").iterdir()}
+    assert left <= {"config.yaml", NAME}, left
+    build.build(config(source, tmp_path))
+    assert made(tmp_path) == unbroken
+
+
+def test_a_folder_that_may_not_be_written_to(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "clips").write_text("a file, where a folder should be", "utf-8")
+    process = started(source, tmp_path, 1)
+    assert process.wait(120) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"clips", "run.yaml"}
+
+
+class _Deadly(clips.VideoUnit):
+    """A unit whose reader takes its process with it. It leaves a mark beside its file before it goes."""
+
+    def make(self, job: object) -> NoReturn:
+        with self.target.with_suffix(".marks").open("a", encoding="utf-8") as file:
+            file.write("x")
+        os._exit(9)
+
+
+def test_a_reader_that_dies_costs_its_own_source_only(
+    source: Path, unbroken: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = build.SOURCES["folder"]
+
+    def with_one_that_dies(settings: Config) -> Source:
+        whole = found(settings)
+        whole.units[3:3] = [_Deadly("deadly.mp4", tmp_path / "deadly.mp4")]
+        return whole
+
+    monkeypatch.setitem(build.SOURCES, "folder", with_one_that_dies)
+    samples = build.build(config(source, tmp_path, workers=2))
+    assert len(samples) == COUNT
+    assert (tmp_path / "deadly.marks").read_text("utf-8") == "xx"
+    assert '"deadly.mp4", "reason": "crashed"' in (tmp_path / "clips" / "dropped.jsonl").read_text("utf-8")
+    assert {name for name, _ in made(tmp_path).items() ^ unbroken.items()} == {"dropped.jsonl"}
+    # it is tried again by the next call, and nothing else is
+    build.build(config(source, tmp_path, workers=2))
+    assert (tmp_path / "deadly.marks").read_text("utf-8") in ("xxx", "xxxx")
