@@ -67,7 +67,7 @@ def read_workflow(path: Path) -> Prompt:
     if isinstance(found, dict) and isinstance(found.get("nodes"), list):
         raise UserError(f"{path} is a workflow as the editor saves it, expected API format: in ComfyUI, Workflow > Export (API)")
     if not isinstance(found, dict) or not all(isinstance(n, dict) and "class_type" in n and "inputs" in n for n in found.values()):
-        raise UserError(f"{path} is no workflow in API format (node id to class_type and inputs); in ComfyUI, Workflow > Export (API)")
+        raise UserError(f"{path} is no workflow in API format (node ids with class_type and inputs); use Workflow > Export (API)")
     return found
 
 
@@ -152,7 +152,7 @@ def aligned(frames: np.ndarray, times: list[float], end: float, unit: Unit, spec
     picks = resample_by_timestamp(times, end, spec.fps)
     if len(picks) < spec.driven:
         raise UserError(
-            f"the workflow's result has {len(frames)} frames in {end - times[0]:.2f} s, which are {len(picks)} at {spec.fps:g} fps, "
+            f"the workflow's result has {len(frames)} frames in {end - times[0]:.2f} s, that is {len(picks)} at {spec.fps:g} fps, "
             f"expected the {spec.driven} driven ones ({spec.driven / spec.fps:.2f} s): map `frames` and `fps` in synthesize.inputs"
         )
     chosen = frames[picks[: spec.driven]]

@@ -78,7 +78,7 @@ def check(config: Config) -> Teaching:
     lead_in = ClipSpec.from_seconds(config.clip.frames, contract.lead_in, contract.fps).lead_in
     if abs(contract.fps - clip.fps) > 1e-3 or lead_in != clip.lead_in:
         raise UserError(
-            f"{name} was trained at {contract.fps:g} fps with a lead-in of {lead_in} frames, the clips of this run have {clip.fps:g} "
+            f"{name} was trained at {contract.fps:g} fps with a lead-in of {lead_in} frames, this run's clips have {clip.fps:g} "
             f"fps and {clip.lead_in} frames; set clip.fps and clip.lead_in to the LoRA's"
         )
     backbone = get(config.backbone)
@@ -93,7 +93,7 @@ def check(config: Config) -> Teaching:
         raise UserError(str(error)) from error
     if len(files) == 1 and contract.backbone_sha256 and contract.backbone_sha256 != sha256(files[0]):
         raise UserError(
-            f"{name} was trained on other weights than {files[0].name} (sha256 {contract.backbone_sha256[:12]}…): train it again on "
+            f"{name} was trained on other weights than {files[0].name} (sha256 {contract.backbone_sha256[:12]}…): train it on "
             f"these, or give the backbone that it was trained on"
         )
     about = {

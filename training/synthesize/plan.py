@@ -103,8 +103,8 @@ def check_samples(config: Config, sources: Sequence[Sample], references: Sequenc
         for sample in references:
             if character_poses(sample) is None:
                 raise UserError(
-                    f"reference {sample.id} has neither reference_poses nor poses, expected one of them to retarget to; add them to "
-                    f"its manifest, or set synthesize.retarget: false"
+                    f"reference {sample.id} has neither reference_poses nor poses, expected one of them to retarget to; add them "
+                    f"to its manifest, or set synthesize.retarget: false"
                 )
 
 

@@ -85,7 +85,9 @@ class Folder:
     def write_failures(self, units: Iterable[Unit], reasons: Mapping[str, str]) -> None:
         """One JSON line for each failed unit, with its reason; without any the file is removed."""
         lines = [
-            {"unit": u.id, "source": u.source.id, "reference": u.reference.id, "reason": reasons[u.id]} for u in units if u.id in reasons
+            {"unit": unit.id, "source": unit.source.id, "reference": unit.reference.id, "reason": reasons[unit.id]}
+            for unit in units
+            if unit.id in reasons
         ]
         if not lines:
             self.failures.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The verb `synthesize`: pseudo pairs V_o = M_pose(P_src, I_o) (Eq. 3), and the triplets that they make with their sources (Eq. 4)."""
+"""The verb `synthesize`: pseudo pairs V_o = M_pose(P_src, I_o) (Eq. 3), and their triplets with the sources (Eq. 4)."""
 
 from __future__ import annotations
 
@@ -162,6 +162,3 @@ def _spawner(config: Config, slots: int, gpus: int, servers: Sequence[tuple[str,
     # no restarts of Ray's own: what a worker was at must go back to the queue first
     actor = ray.remote(Worker).options(num_cpus=1, num_gpus=1 if on_gpu else 0, max_restarts=0, max_task_retries=0)
     return lambda slot: actor.remote(values, servers[slot] if servers else None, threads)
-
-
-

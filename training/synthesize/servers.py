@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from bootstrap import SetupError
 from headless.server import HostServer, ServerDied
 from training.errors import UserError
 
@@ -71,7 +72,7 @@ def guard(arguments: Sequence[str]) -> int:
         with HostServer(arguments=arguments) as server, os.fdopen(answer, "w", encoding="utf-8") as out:
             print(json.dumps([server.url, str(server.output_dir)]), file=out, flush=True)
             sys.stdin.read()
-    except ServerDied as error:
+    except (ServerDied, SetupError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
