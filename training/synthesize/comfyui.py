@@ -27,8 +27,8 @@ from training.errors import UserError
 from training.lora_file import sha256
 from training.synthesize import inputs
 from training.synthesize.plan import Needs, Package, Teaching, Unit
+from training.synthesize.video import read_timed, write_clip
 from training.synthesize.worker import Lost
-from training.video import read_timed, write_clip
 
 FILES = ("reference", "reference_poses", "driving_poses", "driving_skeleton", "driving_video")
 """Inputs that take the name of a file in the server's input folder."""

@@ -16,7 +16,7 @@ from headless.media import read_image
 from training.errors import UserError
 from training.manifest import Sample
 from training.synthesize.plan import character_poses
-from training.video import first_frame, read_clip
+from training.synthesize.video import first_frame, read_clip
 
 
 def character(reference: Sample, height: int, width: int) -> np.ndarray:
