@@ -47,8 +47,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Sample(
                 id=f"clip{index}", kind="pose", target_video=video, poses=poses, caption=scene.describe(),
                 motion=scene.motion.name, appearance="a human", fps=FPS, frames=FRAMES, width=WIDTH, height=HEIGHT,
-            )  # fmt: skip
-        )
+            )
+        )  # fmt: skip
     write(folder / "manifest.jsonl", samples)
     return folder
 

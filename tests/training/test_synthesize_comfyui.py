@@ -48,6 +48,18 @@ def test_inputs_that_the_workflow_does_not_have(tmp_path: Path, changes: dict, m
         comfyui.check(config(tmp_path, teacher="comfyui", workflow=str(WORKFLOW), inputs=inputs))
 
 
+def test_only_what_the_result_needs_is_run() -> None:
+    workflow = read_workflow(ROOT / "workflows" / "api" / "wan2.1_vace_14b_pose.json")
+    where = places(workflow, {
+        "reference": "Reference.image", "driving_video": "Driving video.file", "prompt": "Prompt.text", "output": "Result",
+    })  # fmt: skip
+    kinds = [node["class_type"] for node in comfyui.leading_to(workflow, where["output"].node).values()]
+    assert "DreamActorTextFusion" in kinds and "PreviewAny" not in kinds and "LoadVideo" in kinds
+    workflow[where["prompt"].node]["inputs"]["text"] = "a bird flies"
+    told = [node["class_type"] for node in comfyui.leading_to(workflow, where["output"].node).values()]
+    assert sorted(kinds) == sorted([*told, "DreamActorTextFusion"])
+
+
 def test_workflows_that_are_none(tmp_path: Path) -> None:
     def refused(path: Path | None, message: str) -> None:
         with pytest.raises(UserError, match=message):

@@ -113,6 +113,18 @@ def places(workflow: Prompt, mapping: dict[str, str]) -> dict[str, Place]:
     return found
 
 
+def leading_to(workflow: Prompt, output: str) -> Prompt:
+    """The nodes that the output needs: previews beside it cost time, and a text service that is no longer asked costs money."""
+    kept, left = set(), [output]
+    while left:
+        name = left.pop()
+        if name not in kept:
+            kept.add(name)
+            links = (value for value in workflow[name]["inputs"].values() if isinstance(value, list) and len(value) == 2)
+            left += [str(origin) for origin, _ in links if str(origin) in workflow]
+    return {name: node for name, node in workflow.items() if name in kept}
+
+
 def _retargets(config: Config, where: dict[str, Place]) -> bool:
     """Whether we retarget the poses: a workflow that takes the reference's poses does it by itself."""
     return config.synthesize.retarget and "reference_poses" not in where and "driving_video" not in where
@@ -203,6 +215,7 @@ class ComfyTeacher:
             elif key in VALUES:
                 prompt[place.node]["inputs"][place.name] = VALUES[key](unit, spec)
         output = self.places[OUTPUT].node
+        prompt = leading_to(prompt, output)
         entries = [e for e in files(self.client.run(prompt).get(output, {})) if Path(e["filename"]).suffix.lower() in _VIDEOS]
         if len(entries) != 1:
             raise UserError(
