@@ -162,14 +162,14 @@ class Train(Section):
 class Synthesize(Section):
     """Eq. 3. `sources`: clips with poses. `references`: whose first frames (or reference images) are the characters."""
 
-    sources: Path | None = None
-    references: Path | None = None
+    sources: Path | None = None  # None: the manifest of `data`
+    references: Path | None = None  # None: the sources
     count: int = Field(0, ge=0)  # units; 0: every source with every reference
     same_kind: bool = False  # only pairs whose `appearance` is of one body family; for drawn worlds
     teacher: Literal["direct", "comfyui"] = "direct"
     lora: Path | None = None  # direct: the pose LoRA
     workflow: Path | None = None  # comfyui: an API workflow
-    inputs: dict[str, str] = {}  # comfyui: `reference`, `driving`, `prompt`, `seed`, `output` to "node title.input"
+    inputs: dict[str, str] = {}  # comfyui: `reference`, `driving_poses`, `prompt` ... to "node title.input", `output` to a title
     servers: tuple[str, ...] = ()  # comfyui: addresses; none: as many as `workers`, started here
     retarget: bool = True
     steps: int = Field(20, gt=0)

@@ -1,0 +1,109 @@
+"""The queue on real Ray, with workers that need no network: who takes what, who dies, and when to stop."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthesis import sample
+
+from training.errors import UserError
+from training.synthesize.plan import Package, Unit
+from training.synthesize.pool import TRIES, Pool, cluster
+from training.synthesize.worker import Outcome
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_here() -> Iterator[None]:
+    with cluster(None, 2, 0):
+        yield
+
+
+def package(*names: str) -> Package:
+    one = sample(Path("x"), "a")
+    return Package(tuple(Unit(name, one, one, "", 0) for name in names), frozenset(names))
+
+
+def spawner(folder: Path) -> Callable[[int], Any]:
+    """Actors that do what the name of a package's first unit says, and note who did it."""
+    import ray
+
+    class Toy:  # in here, so that Ray sends it by value: workers cannot import this file
+        def __init__(self, slot: int) -> None:
+            self.slot = slot
+
+        def load(self) -> None:
+            if (folder / "no network").exists():
+                raise UserError("there is no network")
+
+        def run(self, package: Package) -> Outcome:
+            name = package.units[0].id
+            with (folder / "log").open("a") as log:
+                log.write(f"{self.slot} {name} {os.getpid()}\n")
+            if name.startswith("kills-always") or (name.startswith("kills") and not (folder / name).exists()):
+                (folder / name).touch()
+                os._exit(1)
+            if name.startswith("raises"):
+                raise RuntimeError("out of memory")
+            if name.startswith("stop"):
+                return Outcome(stop="the disk is full")
+            if self.slot == 0 and name.startswith("lost"):
+                return Outcome(lost="server 0 is gone")
+            time.sleep(1.0 if self.slot == 0 else 0.1)
+            return Outcome(done=sorted(package.wanted))
+
+    made = ray.remote(Toy).options(num_cpus=1)
+    return lambda slot: made.remote(slot)
+
+
+def worked(folder: Path, packages: list[Package], slots: int = 2) -> tuple[list[str], dict[str, str], list[list[str]]]:
+    """Units done, in order; units failed; lines of the log."""
+    done: list[str] = []
+    failed: dict[str, str] = {}
+
+    def report(package: Package, outcome: Outcome) -> None:
+        done.extend(outcome.done)
+        failed.update(outcome.failed)
+
+    Pool(spawner(folder), slots, report).work(packages)
+    return done, failed, [line.split() for line in (folder / "log").read_text().splitlines()]
+
+
+def test_the_slow_take_fewer(tmp_path: Path) -> None:
+    done, failed, log = worked(tmp_path, [package(f"u{k}") for k in range(12)])
+    assert sorted(done) == sorted(f"u{k}" for k in range(12)) and not failed
+    slow, quick = (sum(line[0] == slot for line in log) for slot in "01")
+    assert slow + quick == 12 and slow < quick
+
+
+def test_a_worker_that_dies_is_replaced_and_its_package_is_made(tmp_path: Path) -> None:
+    done, failed, log = worked(tmp_path, [package("kills-once", "with-it"), package("u1"), package("u2")])
+    assert sorted(done) == ["kills-once", "u1", "u2", "with-it"] and not failed
+    pids = [line[2] for line in log if line[1] == "kills-once"]
+    assert len(pids) == 2 and pids[0] != pids[1]
+
+
+def test_what_kills_or_raises_again_and_again_is_given_up(tmp_path: Path) -> None:
+    done, failed, log = worked(tmp_path, [package("kills-always", "with-it"), package("raises"), package("u1")])
+    assert done == ["u1"] and sorted(failed) == ["kills-always", "raises", "with-it"]
+    assert "its worker ended" in failed["with-it"] and "out of memory" in failed["raises"]
+    assert [sum(line[1] == name for line in log) for name in ("kills-always", "raises")] == [TRIES, TRIES]
+
+
+def test_a_lost_server_is_left_to_the_others_until_there_is_none(tmp_path: Path) -> None:
+    done, failed, _ = worked(tmp_path, [package(f"lost{k}") for k in range(4)])
+    assert sorted(done) == [f"lost{k}" for k in range(4)] and not failed
+    with pytest.raises(UserError, match=r"no worker is left: server 0 is gone.*the same command"):
+        worked(tmp_path, [package("lost1")], slots=1)
+
+
+def test_a_full_disk_and_a_missing_network_stop_the_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the disk is full"):
+        worked(tmp_path, [package("stop"), *(package(f"u{k}") for k in range(50))])
+    (tmp_path / "no network").touch()
+    with pytest.raises(UserError, match="can't load its networks: UserError: there is no network"):
+        worked(tmp_path, [package("u1")])
