@@ -13,7 +13,7 @@ from ..poses import Person, PoseSequence
 from ..skeleton import draw_people
 from .catalogue import PoseModel
 from .detector import Detector
-from .errors import ExtractError
+from .errors import ExtractError, NobodyError
 from .joints import JOINTS, READERS
 from .pose_network import PoseNetwork
 from .session import Network
@@ -97,7 +97,7 @@ class Extractor:
             progress: Called after each frame; raises to stop.
 
         Raises:
-            ExtractError: no frames, frames of several sizes, or nobody in any of them.
+            ExtractError: no frames, frames of several sizes, or nobody in any of them (a NobodyError).
         """
         tracker = Tracker(PATIENCE if not rate else max(1, round(rate)))
         shown = set(np.linspace(0, count - 1, min(count, PREVIEWS)).round().astype(int).tolist()) if count else set()
@@ -136,7 +136,7 @@ class Extractor:
                 why, lower = f"there are boxes, but no joint in them has a confidence of {self._least:g}", "min_confidence"
             else:
                 why, lower = f"no box has a score above {self._threshold:g}", "detection_threshold"
-            raise ExtractError(
+            raise NobodyError(
                 f"nobody was found in any of the {tracker.frames} frames ({why}), expected somebody in some; lower {lower}, or "
                 f"choose the model for what is to be seen"
             )
