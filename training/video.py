@@ -8,9 +8,12 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import Colorspace
 
 from headless.atomic import atomic
 from training.errors import UserError
+
+_BT709 = 1  # FFmpeg's number of its primaries and transfer function
 
 
 def write_clip(path: Path, frames: np.ndarray, fps: float, lossless: bool = True) -> None:
@@ -34,8 +37,12 @@ def write_clip(path: Path, frames: np.ndarray, fps: float, lossless: bool = True
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], pixels
         if not lossless:
             stream.options = {"crf": "14"}
+            # written down in the file: players that are not told guess, and colours shift
+            context = stream.codec_context
+            context.colorspace, context.color_primaries, context.color_trc = Colorspace.ITU709, _BT709, _BT709
         for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            container.mux(stream.encode(picture if lossless else picture.reformat(format=pixels, dst_colorspace=Colorspace.ITU709)))
         container.mux(stream.encode())
 
 
@@ -50,7 +57,7 @@ def frames_of(path: Path) -> Iterator[np.ndarray]:
                 yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
                 count += 1
     except (av.error.FFmpegError, OSError) as error:
-        raise UserError(f"{path} can't be read as a video ({error}), expected a clip; make it again") from error
+        raise UserError(f"{path} can't be read as a video ({error.strerror or error}), expected a clip; make it again") from error
     if not count:
         raise UserError(f"{path} has no frames, expected a clip; make it again")
 
