@@ -70,7 +70,7 @@ def parse(answer: str) -> int:
         if isinstance(score, bool) or not isinstance(score, int):
             raise ValueError(f"score is {str(score)[:20]!r}, not a whole number")
     else:
-        lines = re.findall(r"^\W*score\W*:\W*(.*?)\W*$", text, re.IGNORECASE | re.MULTILINE)
+        lines = re.findall(r"^\W*score\W*?:[\s*_`]*(.*?)[\s*_`.]*$", text, re.IGNORECASE | re.MULTILINE)
         if len(lines) != 1:
             raise ValueError(f"it holds {len(lines)} lines 'Score: n' and no JSON, where one grade is asked for")
         if not re.fullmatch(r"\d+", lines[0]):

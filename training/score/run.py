@@ -35,6 +35,7 @@ from training.score.material import Material
 from training.score.measures import MEASURES
 
 Scores = dict[str, float]
+_OF_ONE_CLIP = (UserError, BadAnswerError, RefusedError)
 
 
 class Stopped(Exception):
@@ -146,10 +147,15 @@ def score_all(
             return entry["scores"]
         try:
             scores = scorer(material)
+            journal.append({"id": sample.id, "key": key, "scores": scores})
+            return scores
         except cv2.error as error:  # a clip of a size or kind that nothing can be measured in
             raise UserError(f"{sample.driving_video} can't be measured: {error.err}") from error
-        journal.append({"id": sample.id, "key": key, "scores": scores})
-        return scores
+        except _OF_ONE_CLIP:
+            raise
+        except Exception:
+            stop.set()  # at once: the other threads must not ask a service that is away for more
+            raise
 
     _each(samples, one, workers, stop, found, dropped)
     graded = [sample for sample in samples if sample.id in found]
@@ -174,7 +180,8 @@ def _each(
                     running[pool.submit(work, sample)] = sample
                 if not running:
                     return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                done = wait(running, return_when=FIRST_COMPLETED).done
+                for future in done:
                     sample = running.pop(future)
                     _take(future, sample.id, found, dropped)
                     bar.update()
@@ -188,11 +195,11 @@ def _each(
 def _take(future: Future[Scores], name: str, found: dict[str, Scores], dropped: dict[str, str]) -> None:
     try:
         found[name] = future.result()
-    except (UserError, BadAnswerError, RefusedError) as error:  # of this clip alone
+    except Stopped:
+        pass  # because of another one, which tells why
+    except _OF_ONE_CLIP as error:
         dropped[name] = str(error)
-    except TextError as error:
-        raise UserError(f"{name}: {error}. What is graded so far is kept; the same command goes on from there") from error
-    except OSError as error:
+    except (TextError, OSError) as error:
         raise UserError(f"{name}: {error}. What is graded so far is kept; the same command goes on from there") from error
 
 

@@ -14,6 +14,7 @@ from dreamactor_core.poses import Person, PoseSequence
 
 SIDE = 160
 """Pixels of the longer side at which measures look at a clip: what they find does not hang on its resolution."""
+_LEAST = 48  # pixels of the shorter side, for optical flow
 BONES = ((1, 2), (2, 3), (3, 4), (1, 5), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13), (1, 0))
 """OpenPose joints at the ends of a body's bones: arms, legs, trunk and neck."""
 
@@ -54,17 +55,21 @@ class Measure(Protocol):
         """A finite number; None where the pair lacks what the measure needs."""
 
 
+def resized(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Frames (T, H, W, 3) or one (H, W, 3) in another size: in one manner, so that two of the same picture stay the same."""
+    if frames.shape[-3:-1] == (height, width):
+        return frames
+    how = cv2.INTER_AREA if height * width < frames.shape[-3] * frames.shape[-2] else cv2.INTER_CUBIC
+    stack = frames if frames.ndim == 4 else frames[None]
+    made = np.stack([cv2.resize(frame, (width, height), interpolation=how) for frame in stack])
+    return made if frames.ndim == 4 else made[0]
+
+
 def small(frames: np.ndarray, side: int = SIDE) -> np.ndarray:
     """Frames (T, H, W, 3) or one (H, W, 3), with a longer side of `side` pixels."""
     height, width = frames.shape[-3:-1]
     factor = side / max(height, width)
-    if factor == 1:
-        return frames
-    size = (max(8, round(width * factor)), max(8, round(height * factor)))
-    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-    stack = frames if frames.ndim == 4 else frames[None]
-    resized = np.stack([cv2.resize(frame, size, interpolation=how) for frame in stack])
-    return resized if frames.ndim == 4 else resized[0]
+    return resized(frames, max(8, round(height * factor)), max(8, round(width * factor)))
 
 
 def body_size(people: list[Person], height: int) -> float:
@@ -94,9 +99,11 @@ def limb_masks(poses: PoseSequence, height: int, width: int, thick: float = 0.14
 
 def flows(frames: np.ndarray) -> np.ndarray:
     """Dense optical flow from each frame to the next, in pixels: float32 (T - 1, H, W, 2)."""
+    height, width = frames.shape[1:3]
     engine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
-    return np.stack([engine.calc(a, b, None) for a, b in itertools.pairwise(grey)])
+    more = (0, max(0, _LEAST - height), 0, max(0, _LEAST - width))  # it crashes on pictures that its patches do not fit into
+    grey = [cv2.copyMakeBorder(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), *more, cv2.BORDER_REPLICATE) for frame in frames]
+    return np.stack([engine.calc(a, b, None)[:height, :width] for a, b in itertools.pairwise(grey)])
 
 
 def camera_of(flow: np.ndarray) -> np.ndarray:
@@ -123,6 +130,5 @@ def somebody(pair: Pair, height: int, width: int) -> np.ndarray:
     """Where the driver is: its limbs by the poses; without any, all that moves in its clip. Bool (T, height, width)."""
     if pair.poses is not None and any(person.seen for people in pair.poses.frames for person in people):
         return limb_masks(pair.poses, height, width)
-    source = np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in pair.source])
-    whole = moving_masks(flows(source)).any(0)
-    return np.broadcast_to(whole, (len(source), height, width))
+    whole = moving_masks(flows(resized(pair.source, height, width))).any(0)
+    return np.broadcast_to(whole, (len(pair.source), height, width))

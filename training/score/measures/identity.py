@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .clip import Pair, limb_masks, small
+from .clip import Pair, limb_masks, resized, small
 
 _LOOKS = 8  # frames that are looked at, spread over the clip
 _BANDS = 3
@@ -30,7 +30,7 @@ class Identity:
         height, width = reference.shape[:2]
         wanted = _histograms(reference, subject(reference, None))
         picks = np.unique(np.linspace(0, len(pair.result) - 1, _LOOKS).round().astype(int))
-        result = np.stack([cv2.resize(pair.result[t], (width, height), interpolation=cv2.INTER_AREA) for t in picks])
+        result = resized(pair.result[picks], height, width)
         limbs = [None] * len(picks) if pair.poses is None else list(limb_masks(pair.poses[picks.tolist()], height, width))
         values = [_likeness(wanted, _histograms(frame, subject(frame, mask))) for frame, mask in zip(result, limbs, strict=True)]
         return float(np.mean(values))

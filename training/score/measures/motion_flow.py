@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .clip import Pair, flows, small, somebody
+from .clip import Pair, flows, resized, small, somebody
 
 
 class FlowMotion:
@@ -30,7 +30,7 @@ class FlowMotion:
             return None
         source = small(pair.source)
         height, width = source.shape[1:3]
-        result = np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in pair.result])
+        result = resized(pair.result, height, width)
         masks = somebody(pair, height, width)[:-1]
         wide = max(3, round(0.05 * max(height, width)) | 1)
         kernel = np.ones((wide, wide), np.uint8)
