@@ -209,7 +209,7 @@ def summary(scored: list[Sample], dropped: dict[str, str], names: list[str], fol
     for name in names:
         values = sorted(sample.scores[name] for sample in scored if name in sample.scores)
         if values:
-            lines.append(f"  {name:24} mean {sum(values) / len(values):.3f}  from {values[0]:.3f} to {values[-1]:.3f}")
+            lines.append(f"  {name:24} mean {sum(values) / len(values):.3g}  from {values[0]:.3g} to {values[-1]:.3g}")
         if len(values) < len(scored):
             lacking = MEASURES_NEED.get(name, "what it needs")
             lines.append(f"  {name:24} not measured on {len(scored) - len(values)} clips, which lack {lacking}")
