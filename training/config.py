@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -181,24 +181,57 @@ class Synthesize(Section):
     seed: int = Field(0, ge=0)
 
 
+Grade = Literal[
+    "imaging_quality", "aesthetic_quality", "temporal_consistency", "motion_smoothness", "appearance_consistency",
+    "background_consistency",
+]  # fmt: skip
+"""Video-Bench's dimensions, as the paper reports them."""
+GRADES: tuple[Grade, ...] = get_args(Grade)
+
+
 class Score(Section):
-    """`service`: a service of Text Fusion that grades by the questions of Video-Bench; none: the measures alone."""
+    """`service`: a service of Text Fusion that grades by the questions of Video-Bench; none: the measures alone.
+
+    Its key comes from the environment or `key_file`, as in Text Fusion, and is never written here. `dimensions`: those of the
+    paper's main table (A) by default. `motion` needs a pose estimator (`data.pose_weights`), `motion_flow` does not.
+    """
 
     manifest: Path | None = None  # None: that of `synthesize`
-    service: Literal["gemini", "openai", "none"] = "none"
+    service: Literal["gemini", "openai_compatible", "none"] = "none"
     model: str = ""
     base_url: str = ""
-    measures: tuple[Literal["identity", "motion", "flicker"], ...] = ("identity", "motion", "flicker")
-    workers: int = Field(0, ge=0)
+    key_file: Path | None = None  # lines of a host and its key
+    timeout: float = Field(300.0, ge=1, le=86400)  # seconds that the service may take for an answer
+    prompts: Path | None = None  # folder of edited questions; what is not there is as it ships
+    dimensions: tuple[Grade, ...] = ("imaging_quality", "motion_smoothness", "temporal_consistency", "appearance_consistency")
+    measures: tuple[Literal["identity", "motion", "motion_flow", "flicker"], ...] = ("identity", "motion", "flicker")
+    pose_model: Literal["dwpose", "rtmw", "animal"] = "rtmw"  # for `motion`
+    workers: int = Field(0, ge=0)  # samples at once; 0: one a core
+
+    @model_validator(mode="after")
+    def _knows_its_model(self) -> Score:
+        if self.service != "none" and not self.model.strip():
+            raise ValueError(f"service is {self.service} and model is empty, expected the name of a model that takes pictures")
+        if self.service == "none" and not self.measures:
+            raise ValueError("service is none and measures is empty, expected one of them: there is nothing to score by")
+        return self
 
 
 class Filter(Section):
-    """Samples pass whose Video-Bench mean exceeds `threshold` and whose measures reach `least`."""
+    """Samples pass whose Video-Bench mean exceeds `threshold` (4 in version C of the paper), and whose scores are at least
+    `least`, at most `most`, and among the best share by `keep_best` (0.8: the best 80% of all samples)."""
 
     manifest: Path | None = None  # None: that of `score`
     threshold: float = Field(4.5, ge=1, le=5)
     least: dict[str, float] = {}
     most: dict[str, float] = {}
+    keep_best: dict[str, Annotated[float, Field(gt=0, le=1)]] = {}
+
+
+class Review(Section):
+    """The page on which a human accepts or rejects."""
+
+    manifest: Path | None = None  # None: that of `filter`
 
 
 class Config(Section):
@@ -216,6 +249,7 @@ class Config(Section):
     synthesize: Synthesize = Synthesize()
     score: Score = Score()
     filter: Filter = Filter()
+    review: Review = Review()
     notes: dict[str, str] = {}  # of a preset: memory, seconds a step, disk a clip, each with where it is from
 
     @field_validator("out")

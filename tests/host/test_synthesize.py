@@ -22,8 +22,8 @@ from training.synthesize.comfyui import ComfyTeacher
 from training.synthesize.direct import DirectTeacher
 from training.synthesize.plan import Package, Unit, manifests, plan_units
 from training.synthesize.servers import started
-from training.synthesize.video import read_clip, write_clip
 from training.synthesize.worker import Lost
+from training.video import read_clip, write_clip
 
 WORKFLOWS = ROOT / "workflows" / "api"
 INPUTS = {

@@ -10,7 +10,7 @@ from dreamactor_core.poses import from_body_joints, to_pose_keypoint
 from training.config import PRESETS, Config, _read, merged, validated
 from training.manifest import Sample, write
 from training.marionette.world import rng_for, sample_scene
-from training.synthesize.video import write_clip
+from training.video import write_clip
 
 ROOT = Path(__file__).resolve().parents[2]
 POSE_LORA, RGB_LORA = (ROOT / "models" / "loras" / f"marionette_{variant}.safetensors" for variant in ("pose", "rgb"))

@@ -20,7 +20,7 @@ from synthesis import LEAD_IN, ROOT, draw, values
 
 from training.__main__ import main
 from training.manifest import read, write
-from training.synthesize.video import read_clip
+from training.video import read_clip
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL and no process groups")
 SETTINGS = {"same_kind": False, "count": 5, "batch": 2, "workers": 2}

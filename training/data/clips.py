@@ -24,8 +24,9 @@ from training.data.dropping import Drop
 from training.data.shots import ShotFinder
 from training.data.unit import Job, Outcome, Unit
 from training.data.video import VideoInfo, look_through, read
-from training.data.writing import ClipEncoder, write_bytes, write_poses
+from training.data.writing import write_bytes, write_poses
 from training.manifest import Sample
+from training.video import ClipEncoder
 
 _SLOWEST = 0.5  # of clip.fps: below that most frames would be shown twice or more
 _UNEQUAL = 0.5  # seconds by which a driver's length may differ from its target's

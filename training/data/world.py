@@ -15,10 +15,11 @@ import numpy as np
 from dreamactor_core.poses import from_body_joints
 from training.config import Config, World
 from training.data.unit import Job, Outcome, Source, Unit
-from training.data.writing import ClipEncoder, write_bytes, write_poses
+from training.data.writing import write_bytes, write_poses
 from training.errors import UserError
 from training.manifest import Sample
 from training.marionette.world import FPS, Scene, rng_for, sample_scene
+from training.video import ClipEncoder
 
 CHUNK = 16
 """Samples of a unit."""

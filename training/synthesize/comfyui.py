@@ -26,8 +26,9 @@ from training.config import Config
 from training.errors import UserError
 from training.synthesize import inputs
 from training.synthesize.plan import Needs, Package, Teaching, Unit, sha256
-from training.synthesize.video import read_timed, write_clip
+from training.synthesize.video import read_timed
 from training.synthesize.worker import Lost
+from training.video import write_clip
 
 FILES = ("reference", "reference_poses", "driving_poses", "driving_skeleton", "driving_video")
 """Inputs that take the name of a file in the server's input folder."""

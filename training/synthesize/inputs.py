@@ -16,7 +16,8 @@ from headless.media import read_image
 from training.errors import UserError
 from training.manifest import Sample
 from training.synthesize.plan import character_poses
-from training.synthesize.video import first_frame, read_clip
+from training.synthesize.video import first_frame
+from training.video import read_clip
 
 
 def character(reference: Sample, height: int, width: int) -> np.ndarray:

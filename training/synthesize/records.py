@@ -16,7 +16,8 @@ from dreamactor_core.clips import ClipSpec
 from headless.atomic import atomic
 from training.manifest import Sample, write
 from training.synthesize.plan import Unit
-from training.synthesize.video import LOSSLESS_PIXELS, suffix, write_clip
+from training.synthesize.video import LOSSLESS_PIXELS, suffix
+from training.video import write_clip
 
 Record = dict[str, str | int]
 

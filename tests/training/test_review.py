@@ -1,0 +1,282 @@
+"""`python -m training review`: the real server on the loopback address, real requests, decisions that are never lost."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+from synthetic_pairs import write_config, write_pairs  # noqa: E402
+
+from training import manifest  # noqa: E402
+from training.review.decisions import Decisions  # noqa: E402
+from training.video import read_clip  # noqa: E402
+
+ROOT = HERE.parents[1]
+
+
+class Running:
+    """The command in a process of its own."""
+
+    def __init__(self, config: Path, *arguments: str) -> None:
+        command = [sys.executable, "-m", "training", "review", str(config), *arguments]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert self.process.stdout is not None
+        limit = threading.Timer(90, self.process.kill)
+        limit.start()
+        self.address = re.search(r"http://\S+", self.process.stdout.readline())[0]
+        limit.cancel()
+        self.port, self.path = urlsplit(self.address).port, urlsplit(self.address).path
+
+    def ask(
+        self, path: str, body: object = None, method: str = "", host: str = "", headers: dict[str, str] | None = None
+    ) -> tuple[int, bytes, dict[str, str]]:
+        """Status, body and headers. A path that begins with / is taken as it is, any other behind the token."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        full = path if path.startswith("/") else self.path + path
+        connection.putrequest(method or ("POST" if body is not None else "GET"), full, skip_host=True)
+        data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        connection.putheader("Host", host or f"127.0.0.1:{self.port}")
+        for name, value in {"Content-Length": str(len(data)), "Content-Type": "application/json", **(headers or {})}.items():
+            connection.putheader(name, value)
+        connection.endheaders(data)
+        answer = connection.getresponse()
+        found = answer.status, answer.read(), {k.lower(): v for k, v in answer.getheaders()}
+        connection.close()
+        return found
+
+    def state(self) -> dict[str, bool | None]:
+        return dict(json.loads(self.ask("state")[1])["samples"])
+
+    def decide(self, name: str, accepted: bool, by: str = "one") -> int:
+        return self.ask(f"samples/{name}/decision", {"accepted": accepted, "by": by})[0]
+
+    def undo(self, by: str = "one") -> dict[str, object]:
+        return json.loads(self.ask("undo", {"by": by})[1])
+
+    def stop(self, how: int = signal.SIGTERM) -> str:
+        self.process.send_signal(how)
+        return self.process.communicate(timeout=60)[0]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three pairs, and one whose clip is damaged."""
+    root = tmp_path_factory.mktemp("review")
+    samples = write_pairs(root / "run" / "kept", 3)
+    bad = root / "run" / "kept" / "bad.mkv"
+    bad.write_bytes(b"not a video")
+    scored = [sample.model_copy(update={"scores": {"identity": 0.9}}) for sample in samples]
+    odd = scored[0].model_copy(update={"id": "damaged", "driving_video": bad})
+    manifest.write(root / "run" / "kept" / "manifest.jsonl", [*scored, odd])
+    write_config(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Running]:
+    running = Running(folder / "run.yaml")
+    yield running
+    running.process.kill()
+    running.process.communicate()
+
+
+@pytest.fixture
+def fresh(server: Running) -> Iterator[Running]:
+    """The server, without decisions."""
+    yield server
+    for by in ("one", "two", *(f"b{k}" for k in range(4))):
+        while server.undo(by)["id"] is not None:
+            pass
+    assert set(server.state().values()) == {None}
+
+
+def test_the_page_needs_nothing_from_elsewhere(server: Running) -> None:
+    status, page, headers = server.ask("")
+    assert status == 200 and headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in headers["content-security-policy"] and headers["referrer-policy"] == "no-referrer"
+    whole = page + server.ask("page.js")[1] + server.ask("page.css")[1]
+    assert not re.search(rb"https?://|url\(|//cdn|@import", whole)
+    for name in re.findall(rb'(?:src|href)="([^"]+)"', page):
+        assert name.startswith(b"data:") or server.ask(name.decode())[0] == 200
+
+
+def test_a_sample_as_the_page_shows_it(server: Running, folder: Path) -> None:
+    shown = json.loads(server.ask("samples/pair000")[1])
+    assert shown["scores"] == {"identity": 0.9} and shown["kind"] == "e2e" and shown["reference"] == "character"
+    assert str(folder) not in json.dumps(shown)
+    status, data, headers = server.ask("samples/pair000/video")
+    assert status == 200 and headers["content-type"] == "video/mp4" and headers["accept-ranges"] == "bytes"
+    clip = folder / "clip.mp4"
+    clip.write_bytes(data)
+    frames, target = read_clip(clip), read_clip(folder / "run" / "kept" / "pair000_target.mkv")
+    driving = read_clip(folder / "run" / "kept" / "pair000_driving.mkv")
+    assert frames.shape == (17, 512, 342 + 12 + 342, 3)  # both halves, in step
+    for t in (0, 8, 16):
+        for half, clip_there in ((frames[t, :, :342], driving[t]), (frames[t, :, -342:], target[t + 8])):
+            small = half.reshape(512, 342, 3)[2::16, 2::16].astype(int)
+            there = clip_there[np.linspace(0.4, 95.1, 32).round().astype(int)]
+            there = there[:, np.linspace(0.4, 63.3, small.shape[1]).round().astype(int)].astype(int)
+            assert np.median(np.abs(small - there)) < 6
+    part = server.ask("samples/pair000/video", headers={"Range": "bytes=10-19"})
+    assert part[0] == 206 and part[1] == data[10:20]
+    from PIL import Image
+
+    assert Image.open(io.BytesIO(server.ask("samples/pair000/reference")[1])).size == (342, 512)
+
+
+def test_a_damaged_clip_is_told_and_can_be_rejected(fresh: Running) -> None:
+    status, said, _ = fresh.ask("samples/damaged/video")
+    assert status == 500 and b"bad.mkv can't be read as a video" in said
+    assert fresh.decide("damaged", False) == 200 and fresh.state()["damaged"] is False
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/", "/state", "/wrong/", "/wrong/state", "/wrong/samples/pair000/video", "samples/../../../etc/passwd/video",
+        "samples/..%2f..%2frun.yaml/video", "samples/%2e%2e/video", "samples/..%5crun.yaml/video", "samples/nobody/video",
+        "samples/%2fetc%2fpasswd/reference", "../run.yaml", "%2e%2e/run.yaml", "server.py", "page.py", "..%2fserver.py",
+        "journal.jsonl", "samples/pair000%00/video", "cache", "samples/",
+    ],
+)  # fmt: skip
+def test_nothing_else_is_served(server: Running, path: str) -> None:
+    status, body, _ = server.ask(path)
+    assert status in (403, 404)
+    assert b"root:" not in body and b"preset" not in body and b"import" not in body
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "[::1]:1", "192.168.0.1"])
+def test_a_name_from_outside_is_refused(server: Running, host: str) -> None:
+    assert server.ask("state", host=host)[0] == 404
+    assert server.ask("state", host=f"localhost:{server.port}")[0] == 200
+
+
+def test_it_listens_on_this_machine_alone(server: Running) -> None:
+    assert server.address.startswith("http://127.0.0.1:") and len(server.path) > 24
+    for number in {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)} - {"127.0.0.1"}:
+        if not number.startswith("127."):
+            with pytest.raises(OSError), socket.create_connection((number, server.port), 2):  # noqa: B017, PT011, RUF100
+                pass
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {}, [], "x", b"not JSON", b"\xff", {"accepted": 1, "by": "one"}, {"accepted": "yes", "by": "one"}, {"accepted": True},
+        {"accepted": True, "by": ""}, {"accepted": True, "by": "x" * 65}, {"accepted": True, "by": 3},
+    ],
+)  # fmt: skip
+def test_a_decision_must_be_one(server: Running, body: object) -> None:
+    assert server.ask("samples/pair000/decision", body)[0] == 400
+    assert set(server.state().values()) == {None}
+    assert server.ask("samples/nobody/decision", {"accepted": True, "by": "one"})[0] == 404
+    assert server.ask("samples/pair000/decision", b"x" * 100_000)[0] in (400, 413)
+    assert server.ask("samples/pair000/decision")[0] == 404  # to be posted
+
+
+def test_undo_goes_back_step_by_step_and_only_over_ones_own(fresh: Running) -> None:
+    assert fresh.decide("pair000", True, "one") == 200
+    assert fresh.decide("pair000", False, "two") == 200
+    assert fresh.decide("pair001", True, "one") == 200
+    assert fresh.decide("pair000", True, "two") == 200
+    assert fresh.undo("two") == {"id": "pair000", "accepted": False}
+    assert fresh.undo("one") == {"id": "pair001", "accepted": None}
+    assert fresh.undo("one") == {"id": "pair000", "accepted": False}  # the other's decision stands
+    assert fresh.undo("one") == {"id": None, "accepted": None}
+    assert fresh.undo("two") == {"id": "pair000", "accepted": None}
+
+
+def test_two_browsers_at_once_lose_nothing(fresh: Running, folder: Path) -> None:
+    names, rounds = list(fresh.state()), 10
+    troubles: list[object] = []
+
+    def browse(by: str, name: str) -> None:
+        for k in range(rounds):
+            if fresh.decide(name, k % 2 == 0, by) != 200:
+                troubles.append((by, name, k))
+
+    threads = [threading.Thread(target=browse, args=(f"b{k}", name)) for k, name in enumerate(names)]
+    before = len((folder / "run" / "review" / "journal.jsonl").read_text("utf-8").splitlines())
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not troubles
+    lines = (folder / "run" / "review" / "journal.jsonl").read_text("utf-8").splitlines()
+    assert len(lines) - before == rounds * len(names)
+    assert [json.loads(line)["id"] for line in lines[before:]].count(names[0]) == rounds
+    assert set(fresh.state().values()) == {False}
+
+
+def test_the_state_is_sent_only_when_it_has_changed(fresh: Running) -> None:
+    changes = json.loads(fresh.ask("state")[1])["changes"]
+    assert "samples" not in json.loads(fresh.ask(f"state?since={changes}")[1])
+    fresh.decide("pair000", True)
+    assert json.loads(fresh.ask(f"state?since={changes}")[1])["samples"][0] == ["pair000", True]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+def test_killed_and_ended_it_goes_on(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "run" / "kept", 3)
+    config, review = write_config(tmp_path), tmp_path / "run" / "review"
+    first = Running(config)
+    assert first.decide("pair000", True) == first.decide("pair001", False) == 200
+    first.stop(signal.SIGKILL)
+    with (review / "journal.jsonl").open("ab") as file:
+        file.write(b'{"id": "pair002", "acc')  # cut short by a crash
+    second = Running(config)
+    assert second.path != first.path  # a token of its own
+    assert second.state() == {"pair000": True, "pair001": False, "pair002": None}
+    assert second.undo() == {"id": "pair001", "accepted": None}
+    assert second.decide("pair002", True) == 200
+    said = second.stop(signal.SIGINT)
+    assert "2 accepted, 0 rejected, 1 undecided" in said and second.process.returncode == 0
+    found = manifest.read(review / "manifest.jsonl")
+    assert [sample.accepted for sample in found] == [True, None, True]
+    kept = manifest.read(review / "kept.jsonl")
+    assert [sample.id for sample in kept] == ["pair000", "pair002"] and kept[0].driving_video.is_file()
+
+
+def test_two_servers_on_one_folder_see_each_other(tmp_path: Path) -> None:
+    """As far as they share the journal; here without the network."""
+    samples = write_pairs(tmp_path / "kept", 2)
+    one, two = Decisions(tmp_path / "review", samples), Decisions(tmp_path / "review", samples)
+    one.decide("pair000", True, "a")
+    two.decide("pair001", False, "b")
+    assert one.all() == two.all() == {"pair000": True, "pair001": False}
+    one.write()
+    assert [sample.accepted for sample in manifest.read(tmp_path / "review" / "manifest.jsonl")] == [True, False]
+
+
+def test_a_clip_that_was_made_anew_is_undecided_again(tmp_path: Path) -> None:
+    samples = [sample.model_copy(update={"driving_sha256": "a" * 64}) for sample in write_pairs(tmp_path / "kept", 1)]
+    Decisions(tmp_path / "review", samples).decide("pair000", True, "a")
+    assert Decisions(tmp_path / "review", samples).all() == {"pair000": True}
+    again = [samples[0].model_copy(update={"driving_sha256": "b" * 64})]
+    assert Decisions(tmp_path / "review", again).all() == {"pair000": None}
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "run" / "kept", 1)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        command = [sys.executable, "-m", "training", "review", str(write_config(tmp_path)), "--port", str(taken.getsockname()[1])]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "give another --port" in done.stderr and "Traceback" not in done.stderr

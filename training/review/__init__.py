@@ -1,0 +1,1 @@
+"""The human pass: a local page on which clips are accepted or rejected."""

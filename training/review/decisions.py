@@ -1,0 +1,91 @@
+"""Who has decided what, in which order, and what of it was taken back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from training import manifest
+from training.errors import UserError
+from training.journal import Journal
+from training.manifest import Sample
+
+
+class Decisions:
+    """The decisions of a folder. Each is in its journal before it counts; `write` puts them into manifests.
+
+    The state is always what the whole journal says, from its first line on: so several browsers, and several servers on one
+    folder, see each other's decisions and lose none. A browser takes back its own decisions only, the last one first.
+    """
+
+    def __init__(self, folder: Path, samples: Sequence[Sample]) -> None:
+        self.folder = folder
+        self.samples = {sample.id: sample for sample in samples}
+        self._journal = Journal(folder / "journal.jsonl")
+        self._lock = threading.RLock()
+        self._entries: list[dict[str, object]] = []
+        self._undone: set[int] = set()
+        self._of: dict[str, list[int]] = {}
+        self.changes = 0  # grows with every entry
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read what was added to the journal."""
+        with self._lock:
+            for entry in self._journal.news():
+                self._take(entry)
+
+    def _take(self, entry: dict[str, object]) -> None:
+        sample = self.samples.get(str(entry.get("id")))
+        if sample is None or entry.get("of", "") != sample.driving_sha256:
+            return  # of a clip that is not in this manifest, or was made anew since
+        self.changes += 1
+        by, of = str(entry.get("by", "")), self._of.setdefault(sample.id, [])
+        if entry.get("undo"):
+            mine = [n for n in of if n not in self._undone and self._entries[n]["by"] == by]
+            self._undone.update(mine[-1:])
+        elif isinstance(entry.get("accepted"), bool):
+            of.append(len(self._entries))
+            self._entries.append({"id": sample.id, "by": by, "accepted": entry["accepted"]})
+
+    def of(self, name: str) -> bool | None:
+        """What counts for a sample: the last decision that was not taken back, or what its manifest says, or None."""
+        with self._lock:
+            left = [n for n in self._of.get(name, ()) if n not in self._undone]
+            return bool(self._entries[left[-1]]["accepted"]) if left else self.samples[name].accepted
+
+    def decide(self, name: str, accepted: bool, by: str) -> None:
+        """Accept or reject. Raises KeyError for an id that is not there, OSError when the disk is full."""
+        sample = self.samples[name]
+        with self._lock:
+            self._journal.append({"id": name, "of": sample.driving_sha256, "accepted": accepted, "by": by})
+            self.refresh()
+
+    def undo(self, by: str) -> str | None:
+        """Take back the last decision of that browser. Returns its sample, None where it has none left."""
+        with self._lock:
+            self.refresh()
+            mine = [n for n, entry in enumerate(self._entries) if entry["by"] == by and n not in self._undone]
+            if not mine:
+                return None
+            name = str(self._entries[mine[-1]]["id"])
+            self._journal.append({"id": name, "of": self.samples[name].driving_sha256, "undo": True, "by": by})
+            self.refresh()
+            return name
+
+    def all(self) -> dict[str, bool | None]:
+        """Every sample's, in their order."""
+        with self._lock:
+            self.refresh()
+            return {name: self.of(name) for name in self.samples}
+
+    def write(self) -> None:
+        """`manifest.jsonl` with all samples and their decisions, `kept.jsonl` with those accepted. Raises UserError (disk full)."""
+        decided = self.all()
+        samples = [sample.model_copy(update={"accepted": decided[sample.id]}) for sample in self.samples.values()]
+        try:
+            manifest.write(self.folder / "manifest.jsonl", samples)
+            manifest.write(self.folder / "kept.jsonl", [sample for sample in samples if sample.accepted])
+        except OSError as error:
+            raise UserError(f"the manifest in {self.folder} can't be written ({error}); decisions are in its journal") from error

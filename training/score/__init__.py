@@ -1,0 +1,1 @@
+"""Grades for synthesized clips, and the choice by them."""
