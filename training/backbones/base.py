@@ -147,6 +147,7 @@ class VideoBackbone(ABC):
 @contextmanager
 def reading(path: Path, name: str) -> Iterator[None]:
     """Raises UserError for what diffusers and transformers raise over files that are missing, damaged or of another kind."""
+    before = torch.get_default_dtype()
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, EOFError) as error:
@@ -157,6 +158,8 @@ def reading(path: Path, name: str) -> Iterator[None]:
             f"{path} can't be read as a part of {name} ({type(error).__name__}: {reason}); expected a complete folder in "
             f"diffusers' layout with safetensors weights: get it again"
         ) from error
+    finally:
+        torch.set_default_dtype(before)  # a load that fails leaves its own behind, for every tensor made later
 
 
 def to_picture(pixels: torch.Tensor) -> Image.Image:

@@ -33,8 +33,8 @@ def folder_of(run: Path) -> Path:
         folder = run if (run / "lora.safetensors").is_file() else run / "train"
     if not (folder / "lora.safetensors").is_file() or not (folder / "config.yaml").is_file():
         raise UserError(
-            f"{folder} holds no lora.safetensors with its config.yaml, expected those that `python -m training train` writes at each "
-            f"checkpoint; train first, or name another run"
+            f"{folder} holds no lora.safetensors with its config.yaml, expected those that `train` writes at checkpoints; train "
+            f"first, or name another run"
         )
     return folder
 
@@ -48,9 +48,13 @@ def check_finished(folder: Path, steps: int) -> None:
         with safe_open(path, "pt") as file:
             step = int(json.loads(file.metadata()["state"])["step"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} can't be read ({error}), so how far the run is can't be told; --unfinished exports it as it is") from error
+        raise UserError(
+            f"{path} can't be read ({error}), so how far the run is can't be told; --unfinished exports it as it is"
+        ) from error
     if step < steps:
-        raise UserError(f"{folder} has trained {step} of {steps} steps; go on with `train`, or give --unfinished to export it as it is")
+        raise UserError(
+            f"{folder} has trained {step} of {steps} steps; go on with `train`, or give --unfinished to export it as it is"
+        )
 
 
 def export(run: Path, out: Path | None = None, dtype: str = "fp16", unfinished: bool = False) -> Path:

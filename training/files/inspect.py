@@ -12,8 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dreamactor_core.contract import has_contract
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="a LoRA as .safetensors")
@@ -22,6 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def summary(path: Path) -> dict[str, Any]:
     """Everything about a file as plain values; `contract` is None without one. Raises UserError when it is no LoRA."""
+    from dreamactor_core.contract import has_contract
     from training.files.lora import fitting, read
     from training.lora_file import sha256
 
@@ -58,7 +57,7 @@ def main(options: argparse.Namespace) -> int:
             print(f"{key:<28}{value}")
     if found["contract"] is None:
         raise UserError(
-            f"{options.file} carries no dreamactor_m2.* metadata: it was not trained for this method, or a tool dropped the metadata "
-            f"when it saved the file again; get the original, or `python -m training export` it from its run"
+            f"{options.file} carries no dreamactor_m2.* metadata: it was not trained for this method, or a tool dropped it when "
+            f"the file was saved again; get the original, or `python -m training export` it from its run"
         )
     return 0

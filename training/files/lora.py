@@ -74,7 +74,7 @@ def read(path: Path) -> LoraFile:
             }
             metadata = dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} can't be read as safetensors ({error}): it is damaged or unfinished; make or get it again") from error
+        raise UserError(f"{path} can't be read as safetensors ({error}): damaged or unfinished; make or get it again") from error
     found = LoraFile(path, metadata, shapes, types, alphas)
     if not found.layers:
         example = f", for instance {keys[0]!r}" if keys else ""

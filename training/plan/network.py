@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from training.config import Backbone, BackboneName
@@ -111,9 +110,3 @@ def empty(name: BackboneName, config: dict[str, Any]) -> Any:
     kind = HunyuanVideo15Transformer3DModel if name == "hunyuanvideo-1.5-i2v" else WanTransformer3DModel
     with torch.device("meta"):
         return kind.from_config(config)
-
-
-def from_folder(settings: Backbone) -> Path | None:
-    """The config's file, if it is there."""
-    path = Path(config_of(settings)[1])
-    return path if path.is_file() else None
