@@ -111,6 +111,7 @@ def _sample(job: Job, index: int, shape: Shape) -> Sample:
         driving = job.folder / f"{name}.driving.mkv"
         moving = driver.draw(shape.height, shape.width)[0][shape.lead_in :]
         pair = {"driving_video": driving, "driving_start": shape.lead_in, "driving_sha256": _write(driving, moving)}
+        pair |= {"pairs": "ground_truth"}
     return Sample(
         id=name, kind=kind, target_video=target, poses=poses, caption=scene.describe(), motion=scene.motion.name,
         appearance=f"a {scene.character.plan}", fps=FPS, frames=shape.frames, width=shape.width, height=shape.height,

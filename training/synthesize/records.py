@@ -14,16 +14,17 @@ import numpy as np
 
 from dreamactor_core.clips import ClipSpec
 from headless.atomic import atomic
+from headless.media import write_image
 from training.manifest import Sample, write
 from training.synthesize.plan import Unit
-from training.synthesize.video import LOSSLESS_PIXELS, suffix
+from training.synthesize.video import LOSSLESS_PIXELS, first_frame, suffix
 from training.video import write_clip
 
 Record = dict[str, str | int]
 
 
 class Folder:
-    """`<out>/synthetic`: clips/, units/, manifest.jsonl, failed.jsonl."""
+    """`<out>/synthetic`: clips/, units/, references/, manifest.jsonl, failed.jsonl."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -79,9 +80,19 @@ class Folder:
             id=unit.id, kind="e2e", target_video=source.target_video, driving_video=(self.path / str(record["clip"])).absolute(),
             driving_start=spec.lead_in, poses=source.poses, caption=source.caption, motion=source.motion,
             appearance=source.appearance, fps=source.fps, frames=source.frames, width=source.width, height=source.height,
-            source_sha256=source.source_sha256, driving_sha256=str(record["sha256"]),
+            source_sha256=source.source_sha256, driving_sha256=str(record["sha256"]), pairs="synthetic",
+            driving_reference=self._picture(unit.reference),
             note=f"the motion of {source.id} on {unit.reference.id}",
         )  # fmt: skip
+
+    def _picture(self, reference: Sample) -> Path:
+        """The character of a reference as a picture: its own, or its clip's first frame, written once."""
+        if reference.reference_image is not None:
+            return reference.reference_image
+        path = self.path / "references" / f"{reference.id}.png"
+        if not path.exists():
+            write_image(path, first_frame(reference.target_video))
+        return path.absolute()
 
     def write_failures(self, units: Iterable[Unit], reasons: Mapping[str, str]) -> None:
         """One JSON line for each failed unit, with its reason; without any the file is removed."""

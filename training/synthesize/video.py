@@ -13,7 +13,6 @@ LOSSLESS_PIXELS = 256 * 256
 """Frames of at most so many pixels are kept without loss: there a codec's blocks are as large as the things to be seen."""
 
 
-
 def suffix(lossless: bool) -> str:
     """Of the file that a clip is written to."""
     return ".mkv" if lossless else ".mp4"
