@@ -13,6 +13,7 @@ from benchmarks import quality
 from benchmarks.measures import (
     colour_error,
     iou,
+    motion_agreement,
     moving_parts,
     part_iou,
     psnr_on,
@@ -154,3 +155,22 @@ def test_a_figure_that_no_pair_has_is_left_open_and_loses_no_row(
 def test_another_seed_draws_other_pairs_and_the_same_seed_the_same() -> None:
     assert (sample_pair(3, 0, 0).truth == sample_pair(3, 0, 0).truth).all()
     assert not np.array_equal(sample_pair(3, 0, 0).truth, sample_pair(4, 0, 0).truth)
+
+
+def moving_block(way: np.ndarray) -> np.ndarray:
+    """Labels with part 1 as a block that goes along `way`, (T, 2) of x and y."""
+    labels = np.zeros((len(way), 40, 40), np.uint8)
+    for frame, (x, y) in zip(labels, way.astype(int), strict=True):
+        frame[y : y + 5, x : x + 5] = 1
+    return labels
+
+
+def test_motion_agrees_with_itself_wherever_it_is() -> None:
+    way = np.stack([np.linspace(5, 25, 9), 15 + 8 * np.sin(np.linspace(0, 3, 9))], 1)
+    true = moving_block(way)
+    assert motion_agreement(true, true, [1]) == pytest.approx(1)
+    assert motion_agreement(moving_block(way + 6), true, [1]) == pytest.approx(1, abs=0.02), "the same way at another place"
+    assert motion_agreement(moving_block(way[::-1]), true, [1]) < -0.3, "the way back"
+    assert motion_agreement(np.broadcast_to(true[0], true.shape), true, [1]) == 0, "held still"
+    assert motion_agreement(np.zeros_like(true), true, [1]) == 0, "not there"
+    assert np.isnan(motion_agreement(true, true, []))

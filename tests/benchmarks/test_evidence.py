@@ -1,0 +1,77 @@
+"""bench evidence: the same pairs for every row, the drivers that a row is owed, intervals that hold the mean."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import evidence
+from training import config
+from training.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_pairs_are_their_seed() -> None:
+    one, again, other = (evidence.sample_pairs("nonhuman", seed, 4) for seed in (0, 0, 1))
+    assert [pair.scene.character.plan for pair in one] == ["quadruped", "bird", "quadruped", "bird"]
+    assert all(np.array_equal(a.truth, b.truth) for a, b in zip(one, again, strict=True))
+    assert not any(np.array_equal(a.truth, b.truth) for a, b in zip(one, other, strict=True))
+
+
+def test_an_estimator_of_people_sees_no_animal() -> None:
+    animal, human = evidence.sample_pairs("nonhuman", 0, 1)[0], evidence.sample_pairs("human", 0, 1)[0]
+    assert not evidence.driver_of(animal, "pose", sees_animals=False).any()
+    assert evidence.driver_of(animal, "pose", sees_animals=True).any()
+    assert evidence.driver_of(human, "pose", sees_animals=False).any()
+    assert evidence.driver_of(animal, "rgb", sees_animals=False).shape == (17, 96, 64, 3)
+
+
+def test_prompts_are_those_of_training() -> None:
+    pair = evidence.sample_pairs("human", 0, 1)[0]
+    assert evidence.prompt_of(pair, "fused") == pair.scene.describe()
+    assert evidence.prompt_of(pair, "none") == ""
+    assert evidence.prompt_of(pair, "concatenated").startswith("the character ")
+
+
+def test_intervals_hold_the_mean_and_shrink_with_more_pairs() -> None:
+    rng = np.random.default_rng(0)
+
+    def rows(count: int) -> list[dict[str, float]]:
+        return [dict.fromkeys(evidence.FIGURES, float(value)) for value in rng.normal(15, 2, count)]
+
+    few, many = evidence.summary(rows(12)), evidence.summary(rows(200))
+    for found in (few, many):
+        assert found["psnr_ci"][0] < found["psnr"] < found["psnr_ci"][1]
+    assert np.ptp(many["psnr_ci"]) < 0.5 * np.ptp(few["psnr_ci"])
+    gone = evidence.summary([dict.fromkeys(evidence.FIGURES, float("nan"))] * 3)
+    assert gone["psnr"] is None and "psnr_ci" not in gone
+
+
+def test_a_missing_lora_names_its_command(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"ablate training/recipes/marionette\.yaml --run pose_full"):
+        evidence.load(tmp_path / "pose_full")
+
+
+def test_the_shipped_lora_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For real, with few steps: the figures are those of pictures, and a driver makes a difference."""
+    monkeypatch.setattr(evidence, "STEPS", 4)
+    folder = tmp_path / "rgb_synthetic"
+    (folder / "train").mkdir(parents=True)
+    (folder / "train" / "lora.safetensors").write_bytes((ROOT / "models/loras/marionette_rgb.safetensors").read_bytes())
+    config.save(config.from_values({"preset": "marionette", "out": str(folder), "variant": "rgb"}, "test"), folder / "train")
+    pairs = evidence.sample_pairs("human", 0, 4)
+    figures, results = evidence.measure_group(evidence.load(folder), pairs, 0, sees_animals=False)
+    assert [result.shape for result in results] == [(17, 96, 64, 3)] * 4
+    found = evidence.summary(figures)
+    assert found["n"] == 4 and 8 < found["psnr"] < 40 and 0 < found["ssim"] < 1
+    assert found["psnr"] > found["psnr_other"] and found["motion"] > 0.2
+
+
+def test_rows_that_are_missing_stop_before_the_measuring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["evidence", "--loras", str(tmp_path), "--rows", "pose_full"])
+    with pytest.raises(SystemExit, match="there is no"):
+        evidence.main()
