@@ -37,7 +37,8 @@ class ClipEncoder:
         context.thread_count = 1  # the number of threads changes x264's result, and there is a process a core
         if coding == "h264":
             context.colorspace, context.color_range = _BT601, 1
-            stream.options = {"crf": str(CRF), "preset": "medium"}
+            # with mbtree, x264 makes another file of the same small pictures each time
+            stream.options = {"crf": str(CRF), "preset": "medium", "x264-params": "mbtree=0"}
         else:
             stream.options = {"level": "3", "coder": "1"}
         self._stream = stream
