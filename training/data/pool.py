@@ -64,8 +64,6 @@ def run(units: Sequence[Unit], job: Job, workers: int) -> Iterator[tuple[Unit, O
 
 def _round(units: Sequence[Unit], job: Job, workers: int) -> Iterator[tuple[Unit, Outcome | None]]:
     """Units until a process breaks: then None for those that were under way, and no word of the rest."""
-    # glibc otherwise keeps freed frames for later: measured on 832x480, some hundred MB more in each process
-    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", "65536")
     context = multiprocessing.get_context("spawn")
     before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(min(workers, len(units)), context, _begin, (job,))
