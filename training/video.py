@@ -32,8 +32,7 @@ class ClipEncoder:
         self.frames, self._buffer, self._lossless = 0, io.BytesIO(), coding == "ffv1"
         self._odd = (0, 0) if self._lossless else (height % 2, width % 2)
         # without an id drawn at random: files are told by their hashes
-        options = {"fflags": "+bitexact"} | ({} if self._lossless else {"movflags": "faststart"})
-        self._container = av.open(self._buffer, "w", format=form, options=options)
+        self._container = av.open(self._buffer, "w", format=form, options={"fflags": "+bitexact"})
         stream = self._container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
         stream.height, stream.width, stream.pix_fmt = height + self._odd[0], width + self._odd[1], pixels
         context = stream.codec_context
@@ -41,7 +40,8 @@ class ClipEncoder:
         if self._lossless:
             stream.options = {"level": "3", "coder": "1"}
         else:
-            stream.options = {"crf": str(_CRF), "preset": "medium"}
+            # with mbtree, x264 makes another file of the same small pictures each time
+            stream.options = {"crf": str(_CRF), "preset": "medium", "x264-params": "mbtree=0"}
             # said in the file: players that are not told guess, and colours shift
             context.colorspace, context.color_primaries, context.color_trc = Colorspace.ITU709, _BT709, _BT709
         self._stream = stream

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+import data_videos as videos
+
 from dreamactor_core.poses import from_body_joints
 from training.config import Config, validated
 from training.data.cutting import Window, choose_size, cut, lengths
 from training.data.dropping import Drop
+from training.data.writing import ClipEncoder
 from training.errors import UserError
 
 SIZES = ((832, 480), (480, 832), (624, 624))
@@ -105,3 +110,15 @@ def test_poses_of_another_shape_are_refused() -> None:
     poses = from_body_joints(np.ones((1, 18, 3)), 100, 100)
     with pytest.raises(Drop, match="canvas is 100x100, expected the shape of the video, 64x96"):
         Window((96, 64), 96, 64).poses(poses)
+
+
+def test_a_clip_file_is_the_same_each_time() -> None:
+    """Or a run that is gone on with would not end as an unbroken one."""
+    for height, width in ((120, 80), (96, 64), (32, 48)):
+        files = set()
+        for _ in range(12):
+            encoder = ClipEncoder(height, width, 8)
+            for frame in videos.moving(17, height, width):
+                encoder.add(frame)
+            files.add(encoder.finish())
+        assert len(files) == 1, (height, width)

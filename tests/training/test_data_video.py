@@ -13,6 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import data_videos as videos
 
+from training.data import video
 from training.data.dropping import Drop
 from training.data.shots import ShotFinder
 from training.data.video import look_through, read, readers
@@ -74,6 +75,20 @@ def test_pixels_that_are_not_square_are_made_so(tmp_path: Path) -> None:
     info = look_through(path)
     assert (info.height, info.width) == (96, 96)
     assert next(read(info, [0])).shape == (96, 96, 3)
+
+
+def test_a_long_video_is_not_given_to_decord(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps what it decodes ahead, however much that is."""
+    import decord
+
+    info = look_through(videos.write(tmp_path / "a.mp4", videos.moving(40)))
+    opened = []
+    real = decord.VideoReader
+    monkeypatch.setattr(decord, "VideoReader", lambda *args, **named: opened.append(args) or real(*args, **named))
+    short = list(read(info, range(40), "decord"))
+    assert len(opened) == 1
+    monkeypatch.setattr(video, "MOST_AHEAD", 40 * 96 * 64 * 3 - 1)
+    assert np.array_equal(np.stack(short), np.stack(list(read(info, range(40), "decord")))) and len(opened) == 1
 
 
 def _bytes(data: bytes) -> Callable[[Path], Path]:

@@ -1,7 +1,8 @@
 """Videos: looked through once from end to end, then read frame by frame; one frame is in memory at a time.
 
 PyAV looks through a file, for its decoder says which frames it could not make out. Wanted frames are then read by decord
-where there is a wheel of it, else by PyAV: the same pictures. Presentation times decide; a stated frame rate is only compared.
+where there is a wheel of it and the video is short, else by PyAV: the same pictures. Presentation times decide; a stated frame
+rate is only compared.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from training.data.dropping import Drop
 Reader = Literal["decord", "av"]
 LIE = 0.02
 """Share by which a stated frame rate may differ from that of the timestamps."""
+MOST_AHEAD = 512 << 20
+"""Bytes of a whole decoded video up to which decord reads it: longer ones are read by PyAV, which keeps a few frames."""
 
 # What is wrong with a file is found in other ways, and listed. PyAV's own way of logging takes Python's lock in a decoder's thread:
 # where a damaged file is closed meanwhile, both wait for ever.
@@ -186,6 +189,10 @@ def _by_av(info: VideoInfo, wanted: list[int]) -> Iterator[np.ndarray]:
 
 
 def _by_decord(info: VideoInfo, wanted: list[int]) -> Iterator[np.ndarray]:
+    # on a busy machine it decodes as far ahead as it likes, and keeps it all
+    if info.turned or len(info.times) * 3 * info.stored[0] * info.stored[1] > MOST_AHEAD:  # and it turns some pictures itself
+        yield from _by_av(info, wanted)
+        return
     import decord  # its library is large, and not everybody has it
 
     decord.logging.set_level(decord.logging.FATAL)
@@ -193,8 +200,7 @@ def _by_decord(info: VideoInfo, wanted: list[int]) -> Iterator[np.ndarray]:
         video = decord.VideoReader(str(info.path), num_threads=1)
     except (decord.DECORDError, RuntimeError) as error:
         raise Drop("damaged", f"decord cannot open it ({_brief(error)}); re-encode it as H.264 in mp4") from error
-    # it turns some pictures itself, and counts frames that are there and not meant to be shown
-    if info.turned or not _agrees(video, info):
+    if not _agrees(video, info):  # it counts frames that are there and not meant to be shown
         yield from _by_av(info, wanted)
         return
     for index in wanted:
