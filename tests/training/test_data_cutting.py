@@ -15,8 +15,8 @@ from dreamactor_core.poses import from_body_joints
 from training.config import Config, validated
 from training.data.cutting import Window, choose_size, cut, lengths
 from training.data.dropping import Drop
-from training.data.writing import ClipEncoder
 from training.errors import UserError
+from training.video import ClipEncoder
 
 SIZES = ((832, 480), (480, 832), (624, 624))
 
