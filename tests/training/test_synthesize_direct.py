@@ -117,7 +117,7 @@ def test_a_result_does_not_depend_on_who_shares_its_batch(
         replace(units[3], source=units[3].source.model_copy(update={"poses": short})),
     ]  # fmt: skip
     rest = made(teacher, Package(tuple(spoiled), package.wanted))
-    assert "empty.mkv cannot be read as a video" in rest[units[0].id] and "gone.json cannot be read" in rest[units[3].id]
+    assert "empty.mkv can't be read as a video" in rest[units[0].id] and "gone.json cannot be read" in rest[units[3].id]
     assert all(np.array_equal(rest[unit.id], whole[unit.id]) for unit in units[1:3])
     lonely = made(teacher, Package((spoiled[0],), frozenset([spoiled[0].id])))
     assert list(lonely) == [spoiled[0].id] and isinstance(lonely[spoiled[0].id], str)

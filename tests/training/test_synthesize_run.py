@@ -51,7 +51,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         assert len(read_clip(one.driving_video)) == one.frames - LEAD_IN and one.driving_start == LEAD_IN
         assert one.driving_sha256 == hashlib.sha256(one.driving_video.read_bytes()).hexdigest()
     found = digests(folder)
-    assert len(found) == 5 + 5 + 1, "a clip and a record for each, the manifest, and nothing else"
+    pictures = {s.driving_reference for s in samples}
+    assert all(picture.is_file() for picture in pictures)
+    assert len(found) == 5 + 5 + 1 + len(pictures), "a clip and a record for each, characters, the manifest, and nothing else"
     before = {name: (folder / name).stat().st_mtime_ns for name in found if "/clips/" in name}
     assert main(["synthesize", str(path)]) == 0, "there is nothing left to do"
     assert before == {name: (folder / name).stat().st_mtime_ns for name in before} and digests(folder) == found

@@ -10,10 +10,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -35,6 +37,7 @@ from training.score.material import Material
 from training.score.measures import MEASURES
 
 Scores = dict[str, float]
+_PATIENCE = 0.2  # seconds between looks at whether Ctrl-C was pressed
 _OF_ONE_CLIP = (UserError, BadAnswerError, RefusedError)
 
 
@@ -162,6 +165,21 @@ def score_all(
     return [one.model_copy(update={"scores": {**one.scores, **found[one.id]}}) for one in graded], dropped
 
 
+@contextmanager
+def _noticing() -> Iterator[threading.Event]:
+    """Set once Ctrl-C was pressed. As an exception it could come while `wait` holds the locks of what runs, which would then
+    never end."""
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.set())
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _each(
     samples: list[Sample],
     work: Callable[[Sample], Scores],
@@ -173,14 +191,17 @@ def _each(
     """Do all samples, a few at a time, so that a list of any length is never all in the pool."""
     waiting = iter(samples)
     running: dict[Future[Scores], Sample] = {}
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(samples), unit="clip", desc="score", disable=None) as bar:
+    bar = tqdm(total=len(samples), unit="clip", desc="score", disable=None)
+    with _noticing() as pressed, ThreadPoolExecutor(workers) as pool, bar:
         try:
             while True:
                 while len(running) < 2 * workers and (sample := next(waiting, None)) is not None:
                     running[pool.submit(work, sample)] = sample
                 if not running:
                     return
-                done = wait(running, return_when=FIRST_COMPLETED).done
+                done = wait(running, _PATIENCE, FIRST_COMPLETED).done
+                if pressed.is_set():
+                    raise KeyboardInterrupt
                 for future in done:
                     sample = running.pop(future)
                     _take(future, sample.id, found, dropped)
