@@ -23,12 +23,14 @@ from training.manifest import read, write
 from training.video import read_clip
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL and no process groups")
-SETTINGS = {"same_kind": False, "count": 5, "batch": 2, "workers": 2}
+COUNT = 18
+SETTINGS = {"same_kind": False, "count": COUNT, "batch": 1, "workers": 2}
+PLANS = ("human", "cartoon", "human", "cartoon", "human")  # twenty pairs
 
 
-def prepared(folder: Path, **settings: object) -> tuple[Path, Path]:
+def prepared(folder: Path, plans: tuple[str, ...] = PLANS, **settings: object) -> tuple[Path, Path]:
     """A run's folder with clips in it, and its YAML."""
-    draw(folder / "clips")
+    draw(folder / "clips", plans)
     path = folder / "run.yaml"
     path.write_text(yaml.safe_dump(values(folder, **(SETTINGS | settings))), "utf-8")
     return folder, path
@@ -46,14 +48,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder, path = prepared(tmp_path_factory.mktemp("whole"))
     assert main(["synthesize", str(path)]) == 0
     samples = read(folder / "synthetic" / "manifest.jsonl")
-    assert len(samples) == 5 and len({(s.target_video.name, s.note) for s in samples}) == 5
+    assert len(samples) == COUNT and len({(s.target_video.name, s.note) for s in samples}) == COUNT
     for one in samples:
         assert len(read_clip(one.driving_video)) == one.frames - LEAD_IN and one.driving_start == LEAD_IN
         assert one.driving_sha256 == hashlib.sha256(one.driving_video.read_bytes()).hexdigest()
     found = digests(folder)
     pictures = {s.driving_reference for s in samples}
     assert all(picture.is_file() for picture in pictures)
-    assert len(found) == 5 + 5 + 1 + len(pictures), "a clip and a record for each, characters, the manifest, and nothing else"
+    assert len(found) == COUNT + COUNT + 1 + len(pictures), "a clip and a record for each, characters, the manifest, and nothing else"
     before = {name: (folder / name).stat().st_mtime_ns for name in found if "/clips/" in name}
     assert main(["synthesize", str(path)]) == 0, "there is nothing left to do"
     assert before == {name: (folder / name).stat().st_mtime_ns for name in before} and digests(folder) == found
@@ -88,7 +90,7 @@ def test_killed_and_resumed_and_robbed_of_an_actor(tmp_path: Path, whole: dict[s
     kept = digests(folder)
     assert not (folder / "synthetic" / "manifest.jsonl").exists()
     assert {name: digest for name, digest in kept.items() if not name.endswith(".part")}.items() <= whole.items()
-    assert len(records()) < 5, "it was broken off before its end, or this test says nothing"
+    assert len(records()) < COUNT - 4, "it was broken off before its end, or this test says nothing"
     process = begun(path)
 
     def at_work() -> list[psutil.Process]:
@@ -108,7 +110,7 @@ def test_killed_and_resumed_and_robbed_of_an_actor(tmp_path: Path, whole: dict[s
 
 def test_broken_clips_fail_alone_and_are_made_once_they_are_whole(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     characters = tmp_path / "characters.jsonl"
-    folder, path = prepared(tmp_path, references=str(characters), count=4)
+    folder, path = prepared(tmp_path, PLANS[:3], references=str(characters), count=4, batch=2)
     write(characters, read(folder / "clips" / "manifest.jsonl")[1:])
     clip = folder / "clips" / "clip0.mkv"
     good = clip.read_bytes()
