@@ -4,6 +4,7 @@
     python run.py test [pytest arguments]
     python run.py bench quality [--seed N] [--json FILE] [--pairs N] [--sheet FILE]
     python run.py bench text [--seed N] [--json FILE] [--clips N]
+    python run.py bench evidence [--seed N] [--json FILE] [--pairs N] [--sheet FILE] [--report FILE]
     python run.py bench speed|pose_draw [--seed N] [--json FILE]
     python run.py comfyui [ComfyUI arguments]
     python run.py setup

@@ -1,7 +1,7 @@
 """The paper's comparisons on the drawn world, where the truth is known: one row for each LoRA of a recipe.
 
     python -m training ablate training/recipes/marionette.yaml    # trains them
-    python run.py bench evidence --json evidence.json
+    python run.py bench evidence --json evidence.json --report docs/evidence.md
 
 Every row is judged on the same held-out pairs: identities and motions of the test split, which no training seed reaches. Human
 drivers move humans and cartoons; non-human drivers (quadrupeds, birds) another animal of their kind. The paper's pose variant is
@@ -20,11 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from safetensors import safe_open
 from scipy.stats import bootstrap
 
+from benchmarks import evidence_report as report
 from benchmarks.measures import motion_agreement, moving_parts, segment
 from benchmarks.quality import Pair, judge, palette_of
 from dreamactor_core.clips import ClipSpec
@@ -37,10 +39,10 @@ from headless.media import write_image
 from training import backbones, config
 from training.errors import UserError
 from training.latents.encode import condition_of
-from training.lora_file import add_lora, load_lora
+from training.lora_file import add_lora, load_lora, rank_of
 from training.marionette.characters import PARTS, Plan
 from training.marionette.world import FPS, FRAMES, HEIGHT, LEAD_IN, WIDTH, rng_for, sample_scene
-from training.train.sample import sample
+from training.sampling import sample
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = (
@@ -52,9 +54,12 @@ GROUPS: dict[str, tuple[tuple[Plan, Plan], ...]] = {
     "nonhuman": (("quadruped", "quadruped"), ("bird", "bird")),
 }
 """Driver's and reference's body plan, in turn."""
+TEACHER = "pose_teacher"
+"""A row beside the recipe's: the pose LoRA that made the synthetic pairs and that the rgb rows begin with."""
 FIGURES = ("psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "motion")
 SPEC = ClipSpec(FRAMES, LEAD_IN, FPS)
-STEPS, SHIFT, _BATCH, _STREAM = 12, 5.0, 12, 7
+STEPS, SHIFT, _BATCH, _STREAM = 8, 5.0, 12, 7
+_NAMES = 150  # pixels beside the picture for the rows' names
 
 
 @dataclass
@@ -79,20 +84,33 @@ def sample_pairs(group: str, seed: int, count: int) -> list[Pair]:
     return pairs
 
 
-def load(folder: Path) -> Network:
-    """The LoRA of a run. Raises UserError, with the command that makes it, when it is missing."""
-    path = folder / "train" / "lora.safetensors"
-    if not path.is_file():
-        raise UserError(f"there is no {path}; python -m training ablate training/recipes/marionette.yaml --run {folder.name}")
-    settings = config.load(folder / "train" / "config.yaml")
+def file_of(loras: Path, row: str) -> tuple[Path, config.Config]:
+    """A row's LoRA, and the settings that it was trained with. Raises UserError, with the command that makes it, when it is
+    missing."""
+    run = "synthetic" if row == TEACHER else row
+    folder = loras / run / ("synthetic" if row == TEACHER else "train")
+    path = folder / "config.yaml"
+    if path.is_file():
+        settings = config.load(path)
+        path = settings.synthesize.lora if row == TEACHER else folder / "lora.safetensors"
+        if path is not None and path.is_file():
+            return path, settings
+    raise UserError(f"there is no {path}; python -m training ablate training/recipes/marionette.yaml --run {run}")
+
+
+def load(loras: Path, row: str) -> Network:
+    """A row's network. Raises UserError when its LoRA is missing."""
+    path, settings = file_of(loras, row)
     with safe_open(path, "pt") as file:
         contract = Contract.from_metadata(file.metadata(), path.name)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     backbone = backbones.get(settings.backbone)
     model = backbone.load_transformer()
-    add_lora(model, settings.train.rank, backbone.family)
+    add_lora(model, rank_of(path), backbone.family)
     load_lora(model, path, backbone.rename)
-    text = "none" if settings.train.drop_text == 1 else settings.cache.text
+    model.fuse_lora()
+    model.unload_lora()
+    text = "none" if row != TEACHER and settings.train.drop_text == 1 else settings.cache.text
     return Network(contract, backbone, model.to(device).eval(), backbone.load_encoders(device), text)
 
 
@@ -132,7 +150,7 @@ def generate(network: Network, pairs: list[Pair], drivers: list[np.ndarray], see
 
 
 def summary(figures: list[dict[str, float]]) -> dict[str, Any]:
-    """Means over pairs, and the 95% bootstrap interval of each that is a measure of the result."""
+    """Means over pairs, the 95% bootstrap interval of each that is a measure of the result, and each pair's PSNR."""
     made: dict[str, Any] = {"n": len(figures)}
     for key in FIGURES:
         values = np.array([f[key] for f in figures])
@@ -141,6 +159,7 @@ def summary(figures: list[dict[str, float]]) -> dict[str, Any]:
         if key in ("psnr", "ssim", "iou", "colour", "motion") and len(values) > 1:
             interval = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=0).confidence_interval
             made[f"{key}_ci"] = [round(float(interval.low), 4), round(float(interval.high), 4)]
+    made["psnr_pairs"] = [round(float(f["psnr"]), 3) for f in figures]
     return made
 
 
@@ -151,7 +170,9 @@ def measure_group(
     drivers = [driver_of(pair, network.contract.variant, sees_animals) for pair in pairs]
     results = generate(network, pairs, drivers, seed)
     # another pair's driver of the same body plans: two further on, as plans take turns
-    others = generate(network, pairs, drivers[2:] + drivers[:2], seed)
+    turned = drivers[2:] + drivers[:2]
+    seen = any(driver.any() for driver in drivers)
+    others = generate(network, pairs, turned, seed) if seen else results  # black is the same for all
     figures = []
     for pair, result, other in zip(pairs, results, others, strict=True):
         found = judge(pair, result, other, pair.truth[LEAD_IN:])
@@ -162,9 +183,9 @@ def measure_group(
     return figures, results
 
 
-def measure(folder: Path, row: str, seed: int, count: int) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
+def measure(loras: Path, row: str, seed: int, count: int) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
     """A row of the table, and the results of the first pairs of each group."""
-    network = load(folder / row)
+    network = load(loras, row)
     found: dict[str, Any] = {"row": row}
     shown, every = {}, []
     for group in GROUPS:
@@ -184,7 +205,23 @@ def picture(shown: dict[str, dict[str, list[np.ndarray]]], seed: int) -> np.ndar
         for index, pair in enumerate(sample_pairs(group, seed, 2)):
             clips = [pair.driver.draw()[0][LEAD_IN:], pair.truth[LEAD_IN:], *(rows[group][index] for rows in shown.values())]
             columns.append(np.concatenate([np.concatenate(list(clip[[4, 9, 14]]), 1) for clip in clips], 0))
-    return np.concatenate(columns, 1)
+    grid = np.concatenate(columns, 1)
+    names = np.full((grid.shape[0], _NAMES, 3), 255, np.uint8)
+    for line, name in enumerate(("driver", "truth", *shown)):
+        place = (6, line * HEIGHT + HEIGHT // 2)
+        cv2.putText(names, name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.concatenate([names, grid], 1)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """For a terminal."""
+    keys = ("psnr", "psnr_still", "psnr_other", "ssim", "iou", "colour", "motion")
+    lines = [f"{'row':18}{'drivers':20}" + "".join(f"{key:>12}" for key in keys)]
+    for row in rows:
+        for group in (group for group in (*GROUPS, "nonhuman_skeleton") if group in row):
+            values = ("-" if row[group][key] is None else f"{row[group][key]:.3f}" for key in keys)
+            lines.append(f"{row['row']:18}{group:20}" + "".join(f"{value:>12}" for value in values))
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -192,35 +229,35 @@ def main() -> None:
     parser.add_argument("--loras", type=Path, default=ROOT / "runs" / "evidence", help="the recipe's folder")
     parser.add_argument("--seed", type=int, default=0, help="draws another held-out set")
     parser.add_argument("--pairs", type=int, default=24, help="pairs of each group of drivers")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="only these")
+    parser.add_argument("--rows", nargs="+", choices=(*ROWS, TEACHER), default=[*ROWS, TEACHER], help="only these")
     parser.add_argument("--json", type=Path, help="write the rows there")
     parser.add_argument("--sheet", type=Path, help="write a picture of every row there")
+    parser.add_argument("--report", type=Path, help="put table, comparisons and picture into this Markdown file")
     args = parser.parse_args()
     if args.pairs < 4 or args.pairs % 2:
         parser.error(f"--pairs is {args.pairs}, expected an even number from 4 on: body plans take turns, and lend their drivers")
-    rows, shown = [], {}
+    found, shown = {"seed": args.seed, "pairs": args.pairs, "steps": STEPS, "rows": []}, {}
     try:
+        if args.report:
+            report.check(args.report)
         for row in args.rows:
-            load(args.loras / row)  # what is missing is said before anything is measured
+            file_of(args.loras, row)  # what is missing is said before anything is measured
         for row in args.rows:
             started = time.time()
-            found, shown[row] = measure(args.loras, row, args.seed, args.pairs)
-            rows.append(found)
+            line, shown[row] = measure(args.loras, row, args.seed, args.pairs)
+            found["rows"].append(line)
             print(f"{row}: {time.time() - started:.0f} s", file=sys.stderr, flush=True)
             if args.json:
                 with atomic(args.json) as partial:
-                    partial.write_text(json.dumps({"seed": args.seed, "rows": rows}, indent=2) + "\n", "utf-8")
+                    partial.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
     except UserError as error:
         sys.exit(f"error: {error}")
     if args.sheet:
         write_image(args.sheet, picture(shown, args.seed))
-    keys = ("psnr", "psnr_still", "psnr_other", "ssim", "iou", "colour", "motion")
-    print(f"{'row':18}{'drivers':20}" + "".join(f"{key:>12}" for key in keys))
-    for row in rows:
-        for group in (*GROUPS, "nonhuman_skeleton"):
-            if group in row:
-                values = ("-" if row[group][key] is None else f"{row[group][key]:.3f}" for key in keys)
-                print(f"{row['row']:18}{group:20}" + "".join(f"{value:>12}" for value in values))
+    if args.report:
+        write_image(args.report.with_suffix(".png"), picture(shown, args.seed))
+        report.put(args.report, found)
+    print(table(found["rows"]))
 
 
 if __name__ == "__main__":

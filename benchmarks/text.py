@@ -17,21 +17,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from scipy.stats import binomtest
 
+from dreamactor_core.clips import ClipSpec
+from dreamactor_core.layout import SpatialLayout
 from dreamactor_core.poses import from_body_joints
-from dreamactor_core.skeleton import draw_skeleton
-from dreamactor_core.words import encode_text
 from headless.atomic import atomic
-from training.lora_file import add_lora, load_lora
-from training.marionette import cache
-from training.marionette.attention import use_plain_attention
-from training.marionette.backbone import LORA_FOLDER, load_model, load_vae, load_words
-from training.marionette.train_base import VALIDATION_SIGMAS, Batch
-from training.marionette.train_lora import LAYOUT, generated_loss
-from training.marionette.world import HEIGHT, LEAD_IN, WIDTH, Scene, rng_for, sample_scene
-from training.native import wan_transformer_key
+from training import backbones
+from training.backbones.base import Encoders, VideoBackbone
+from training.config import Backbone
+from training.latents import skeletons
+from training.latents.encode import condition_of, target_of
+from training.lora_file import add_lora, load_lora, rank_of
+from training.marionette.backbone import LORA_FOLDER
+from training.marionette.train_base import VALIDATION_SIGMAS
+from training.marionette.world import FPS, FRAMES, HEIGHT, LEAD_IN, WIDTH, Scene, rng_for, sample_scene
+from training.train.objective import Batch, losses
+
+SPEC, LAYOUT = ClipSpec(FRAMES, LEAD_IN, FPS), SpatialLayout()
 
 LIMBS = {
     "waves": "arms", "raises both arms": "arms", "swings the arms": "arms", "claps": "arms", "squats": "legs", "kicks": "legs",
@@ -49,45 +52,35 @@ def sample_clip(seed: int, index: int) -> tuple[Scene, str]:
     return scene, f"a {scene.character.plan} {rng.choice(others)}"
 
 
-def load_pose_model() -> torch.nn.Module:
-    """The shipped backbone with the shipped pose LoRA."""
-    if not torch.cuda.is_available():
-        use_plain_attention()
-    path = LORA_FOLDER / "marionette_pose.safetensors"
-    with safe_open(path, "pt") as file:
-        rank = next(file.get_slice(key).get_shape()[0] for key in file.keys() if key.endswith("lora_A.weight"))  # noqa: SIM118
-    model = load_model()
-    add_lora(model, rank)
-    load_lora(model, path, wan_transformer_key)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+def load_pose_model() -> tuple[VideoBackbone, torch.nn.Module, Encoders]:
+    """The shipped backbone with the shipped pose LoRA, and its encoders."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    backbone, path = backbones.get(Backbone(name="marionette")), LORA_FOLDER / "marionette_pose.safetensors"
+    model = backbone.load_transformer()
+    add_lora(model, rank_of(path), backbone.family)
+    load_lora(model, path, backbone.rename)
+    return backbone, model.to(device).eval(), backbone.load_encoders(device)
 
 
 @torch.no_grad()
-def errors(model: torch.nn.Module, vae: torch.nn.Module, seed: int, count: int) -> np.ndarray:
+def errors(backbone: VideoBackbone, model: torch.nn.Module, encoders: Encoders, seed: int, count: int) -> np.ndarray:
     """Error under the right text, under another motion's and without text: (count, 3)."""
-    words, rows = load_words(), []
+    rows = []
     for index in range(count):
         scene, wrong = sample_clip(seed, index)
-        joints = scene.keypoints()[LEAD_IN:]
-        joints[:, cache.LIMBS[LIMBS[scene.motion.name]]] = 0
-        skeleton = draw_skeleton(from_body_joints(joints, HEIGHT, WIDTH), HEIGHT, WIDTH)
-        with torch.autocast("cpu", torch.bfloat16):  # as the cache that training reads is encoded; much faster
-            one = cache.encode_composite(vae, cache.to_pixels(scene.draw()[0]), cache.to_pixels(skeleton))
-        given, target = one["condition"], one["target"]
-        t, h, w = target.shape[1:]
-        copies, texts = len(VALIDATION_SIGMAS), (scene.describe(), wrong, "")
-
-        def repeated(x: torch.Tensor, copies: int = copies) -> torch.Tensor:
-            return x.expand(3 * copies, -1, -1, -1, -1)
-
-        known = LAYOUT.known_mask(t, h, w)
+        poses = from_body_joints(scene.keypoints()[LEAD_IN:], HEIGHT, WIDTH)
+        skeleton, clip = skeletons.drawn(skeletons.without(poses, LIMBS[scene.motion.name])), scene.draw()[0]
+        given = condition_of(encoders, LAYOUT.name, clip[0], skeleton, SPEC)[None]
+        target = target_of(encoders, LAYOUT.name, clip, skeleton, SPEC)[None]
+        size, copies, texts = target.shape[2:], len(VALIDATION_SIGMAS), (scene.describe(), wrong, "")
         batch = Batch(
-            repeated(LAYOUT.join(target[None], given[None, ..., w:])), repeated(given[None]), repeated(known),
-            encode_text(words, [text for text in texts for _ in range(copies)]),
+            LAYOUT.join(target, given[..., size[2] :]).expand(3 * copies, -1, -1, -1, -1),
+            given.expand(3 * copies, -1, -1, -1, -1), LAYOUT.known_mask(*size), LAYOUT.generated_mask(*size),
+            backbone.collate(encoders.text([text for text in texts for _ in range(copies)])),
         ).to(model.device)  # fmt: skip
         noise = torch.randn(copies, *batch.clean.shape[1:], generator=torch.Generator().manual_seed(index)).to(batch.clean)
         sigma = torch.tensor(VALIDATION_SIGMAS).to(batch.clean)
-        found = generated_loss(model, batch, sigma.repeat(3), noise.repeat(3, 1, 1, 1, 1))
+        found = losses(backbone, model, LAYOUT, batch, sigma.repeat(3), noise.repeat(3, 1, 1, 1, 1))
         rows.append(found.view(3, copies).mean(1).cpu().numpy())
     return np.stack(rows)
 
@@ -112,7 +105,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.clips < 1 or args.seed < 0:
         parser.error(f"got --clips {args.clips} and --seed {args.seed}, expected at least 1 clip and a seed of 0 or more")
-    found = summary(errors(load_pose_model(), load_vae(), args.seed, args.clips))
+    found = summary(errors(*load_pose_model(), args.seed, args.clips))
     print(json.dumps(found, indent=2))
     if args.json:
         with atomic(args.json) as partial:

@@ -10,6 +10,7 @@ import torch
 from diffusers import ModelMixin
 from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from dreamactor_core.contract import Contract
@@ -39,6 +40,15 @@ def add_lora(model: ModelMixin, rank: int, family: str = "wan") -> None:
             module.cast_input_dtype_enabled = False  # a float32 copy of all activations, which autocast would make half again
     for parameter in lora_state(model).values():
         parameter.data = parameter.data.float()
+
+
+def rank_of(path: Path) -> int:
+    """The rank of a native file's layers. Raises ValueError for layers of several ranks."""
+    with safe_open(path, "pt") as file:
+        ranks = {file.get_slice(key).get_shape()[0] for key in file.keys() if key.endswith(".lora_A.weight")}  # noqa: SIM118
+    if len(ranks) != 1:
+        raise ValueError(f"{path.name} has layers of {len(ranks)} ranks {sorted(ranks)}, expected one")
+    return ranks.pop()
 
 
 def lora_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -34,13 +33,19 @@ from dreamactor_core.layout import SpatialLayout
 from dreamactor_core.poses import from_body_joints, to_pose_keypoint
 from dreamactor_core.words import encode_text
 from headless.client import Client, Prompt
-from training.checkpoint import save_atomic
+from training import backbones, config
+from training.backbones.marionette import MarionetteEncoders
+from training.backbones.wan import WanEncoders
+from training.data.build import build
+from training.latents import skeletons
+from training.latents.encode import Maker, to_pixels
 from training.lora_file import add_lora, load_lora
-from training.marionette import backbone, cache
+from training.marionette import backbone
 from training.marionette.train_base import Batch, predict
-from training.marionette.train_lora import Composites
 from training.marionette.world import HEIGHT, WIDTH, rng_for, sample_scene
+from training.marionette.world import LEAD_IN as WORLD_LEAD_IN
 from training.native import wan_transformer_key
+from training.video import read_clip
 
 SHIPPED_LORA, TOY_LORA = "marionette_rgb.safetensors", "parity.safetensors"
 TEXT = "a human waves"
@@ -91,9 +96,16 @@ def from_nodes(small: SimpleNamespace, pack: ModuleType, clip_frames: tuple[np.n
 def from_training(clip_frames: tuple[np.ndarray, np.ndarray]) -> Condition:
     """What training makes of them, the latents normalised."""
     vae = backbone.load_vae()
-    reference, driver = cache.to_pixels(clip_frames[0][None])[:, :, 0], cache.to_pixels(clip_frames[1])
+    reference, driver = to_pixels(clip_frames[0][None])[:, :, 0], to_pixels(clip_frames[1])
     made = build_condition(LAYOUT, reference, driver, SPEC, lambda pixels: backbone.encode(vae, pixels))
     return Condition(made.composite, backbone.normalise(vae, made.latents), made.known, made.generate)
+
+
+class InSinglePrecision(MarionetteEncoders):
+    """As the nodes compute."""
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        return WanEncoders.encode(self, pixels)
 
 
 def assert_close(got: torch.Tensor, expected: torch.Tensor, tolerance: float, what: str) -> None:
@@ -132,29 +144,46 @@ def test_the_network_is_given_what_training_gives_it(
 
 
 def test_a_whole_clip_out_of_the_cache_is_what_the_nodes_make(small: SimpleNamespace, pack: ModuleType, tmp_path: Path) -> None:
-    """The way that training goes, shards included, at the shipped size; only not rounded, as a cache for training is."""
+    """The way that training goes at the shipped size, files and encoders included; only not rounded, as a cache is."""
     import nodes
 
-    target, driver, text = cache.draw_pair("rgb", "validation", 0)
-    with torch.no_grad():
-        one = cache.encode_composite(backbone.load_vae(), target, driver)
-    metadata = {"text": json.dumps([[text]]), **cache._provenance("rgb", "validation")}
-    save_atomic({key: value[None] for key, value in one.items()}, tmp_path / "rgb_validation" / "00000.safetensors", metadata)
-    batch = Composites(tmp_path, "rgb", "validation", backbone.load_words()).batch(np.arange(1))
+    settings = config.from_values(
+        {
+            "preset": "marionette",
+            "out": str(tmp_path),
+            "variant": "rgb",
+            "data": {"workers": 1, "world": {"count": 1, "pairs": True}},
+        }
+    )
+    (one,) = build(settings)
+    backbone_, spec = backbones.get(settings.backbone), settings.clip.spec(one.frames)
+    encoders = InSinglePrecision(torch.device("cpu"))
+    tensors, context = Maker(encoders, "spatial", settings.clip.spec, None, 1, lambda *_: None)(one, 0)
+    given, known = tensors["condition"], LAYOUT.known_mask(*tensors["target"].shape[1:])
 
-    reference, driven = (x[0].permute(1, 2, 3, 0) / 2 + 0.5 for x in (target[:, :, :1], driver))
+    target, driver = read_clip(one.target_video), read_clip(one.driving_video)
+    reference, driven = (torch.from_numpy(frames).float() / 255 for frames in (target[:1], driver))
     with torch.inference_mode():
-        texts = [nodes.CLIPTextEncode().encode(small.clip, words)[0] for words in (text, "")]
+        texts = [nodes.CLIPTextEncode().encode(small.clip, words)[0] for words in (one.caption, "")]
         positive, negative, latent = pack.nodes.conditioning.InContextConditioning.execute(
-            *texts, small.model, small.vae, reference, driven, WIDTH, HEIGHT, cache.FRAMES, cache.FPS, cache.LEAD_IN / cache.FPS,
+            *texts,
+            small.model,
+            small.vae,
+            reference,
+            driven,
+            WIDTH,
+            HEIGHT,
+            one.frames,
+            one.fps,
+            spec.lead_in / one.fps,
             "letterbox",
-        ).args[:3]  # fmt: skip
+        ).args[:3]
     model, calls = spied(small.model)
     sample(model, positive, negative, latent)
-    assert batch.given.shape == (1, 16, 7, HEIGHT // 8, 2 * WIDTH // 8)
-    assert_close(calls[0].x[:, 16:20], batch.known.expand(-1, 4, -1, -1, -1), 0, "mask")
-    assert_close(calls[0].x[:, 20:], batch.given, 1e-5, "conditioning latents")
-    assert_close(calls[0].context, batch.text, 0, "text")
+    assert given.shape == (1, 16, 7, HEIGHT // 8, 2 * WIDTH // 8)
+    assert_close(calls[0].x[:, 16:20], known.expand(1, 4, -1, -1, -1), 0, "mask")
+    assert_close(calls[0].x[:, 20:], given, 1e-5, "conditioning latents")
+    assert_close(calls[0].context, backbone_.collate([context])["text"], 0, "text")
 
 
 def test_the_composite_is_training_s(from_nodes: SimpleNamespace, from_training: Condition) -> None:
@@ -168,10 +197,11 @@ def test_the_composite_is_training_s(from_nodes: SimpleNamespace, from_training:
 
 def test_pose_draw_draws_training_s_skeletons(pack: ModuleType) -> None:
     scene = sample_scene(rng_for("test", 0, 3), "human")
-    keypoints = to_pose_keypoint(from_body_joints(scene.keypoints()[cache.LEAD_IN :], HEIGHT, WIDTH))
+    poses = from_body_joints(scene.keypoints()[WORLD_LEAD_IN:], HEIGHT, WIDTH)
+    keypoints = to_pose_keypoint(poses)
     for face_and_hands in (False, True):  # there are none
         drawn = pack.nodes.pose.PoseDraw.execute(keypoints, WIDTH, HEIGHT, "canvas", *[face_and_hands] * 2, 0.3).args[0]
-        trained = cache.to_pixels(cache.skeleton_of(scene, None))[0].permute(1, 2, 3, 0)
+        trained = to_pixels(skeletons.drawn(poses))[0].permute(1, 2, 3, 0)
         assert_close(drawn * 2 - 1, trained, 1e-6, "skeleton")
         assert (drawn > 0.5).any()
 

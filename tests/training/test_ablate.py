@@ -34,12 +34,14 @@ def test_the_shipped_recipe_is_the_paper_s_table() -> None:
     for row, (section, key) in changes.items():
         own = getattr(ablate.settings_of(made, row).cache, section)
         assert getattr(own, key) == 0 != getattr(getattr(full.cache, section), key)
-    for row in ROWS:
-        own = ablate.settings_of(made, row)
-        assert (own.train.steps, own.train.batch, own.train.rank) == (full.train.steps, full.train.batch, full.train.rank), row
+    for first in ("pose_full", "rgb_synthetic"):
+        one = ablate.settings_of(made, first).train
+        for row in (row for row in ROWS if row.startswith(first[:3])):
+            own = ablate.settings_of(made, row).train
+            assert (own.steps, own.batch, own.rank, own.lr) == (one.steps, one.batch, one.rank, one.lr), row
     assert ablate.settings_of(made, "rgb_cold").train.init_lora is None
     warm = {ablate.settings_of(made, row).train.init_lora for row in ("rgb_synthetic", "rgb_unfiltered", "rgb_ground_truth")}
-    assert warm == {made.out / "pose_full" / "train" / "lora.safetensors"}
+    assert warm == {ablate.settings_of(made, "synthetic").synthesize.lora} and None not in warm
 
 
 def test_no_run_but_the_ceiling_sees_a_true_pair() -> None:

@@ -16,9 +16,9 @@ from training import manifest
 from training.config import Config, load, validated
 from training.data import build
 from training.data.video import look_through, read
+from training.data.world import Shape, scenes
 from training.errors import UserError
-from training.marionette import cache
-from training.marionette.world import FRAMES, HEIGHT, LEAD_IN, WIDTH, rng_for, sample_scene
+from training.marionette.world import FRAMES, HEIGHT, LEAD_IN, WIDTH
 
 
 def config(out: Path, clip: dict[str, object] | None = None, workers: int = 1, **world: object) -> Config:
@@ -31,24 +31,23 @@ def config(out: Path, clip: dict[str, object] | None = None, workers: int = 1, *
     return validated(given, "the test")
 
 
-def pixels(clip: np.ndarray) -> np.ndarray:
-    return cache.to_pixels(clip).numpy()
+PLANS = ("human", "cartoon", "quadruped", "bird")
+SHAPE = Shape(HEIGHT, WIDTH, FRAMES, LEAD_IN)
 
 
 @pytest.mark.parametrize("reader", ["decord", "av"])
-def test_indices_mean_the_samples_of_the_cache_and_files_are_lossless(reader: str, tmp_path: Path) -> None:
-    samples = build.build(config(tmp_path, count=5, first=14))
+def test_indices_mean_their_scenes_and_files_are_lossless(reader: str, tmp_path: Path) -> None:
+    settings = config(tmp_path, count=5, first=14)
+    samples = build.build(settings)
     assert samples == manifest.read(tmp_path / "made" / "clips" / "manifest.jsonl")
     assert [sample.id for sample in samples] == [f"train-pose-{index:06d}" for index in range(14, 19)]
     for index, sample in zip(range(14, 19), samples, strict=True):
-        target, _, text = cache.draw_pair("pose", "train", index)
+        scene, nobody = scenes(settings.data.world, index, SHAPE)
         info = look_through(sample.target_video)
-        assert np.array_equal(pixels(np.stack(list(read(info, range(FRAMES), reader)))), target.numpy())
+        assert nobody is None and np.array_equal(np.stack(list(read(info, range(FRAMES), reader))), scene.draw()[0])
         assert (sample.width, sample.height, sample.frames, sample.fps) == (WIDTH, HEIGHT, FRAMES, 12)
         assert info.fps == pytest.approx(12, rel=2e-3) and not info.note
-        assert sample.caption == text == f"{sample.appearance} {sample.motion}"
-        rng = rng_for("train", 2, index)
-        scene = sample_scene(rng, str(rng.choice(cache._ALL, p=[0.38, 0.34, 0.16, 0.12])))
+        assert sample.caption == scene.describe() == f"{sample.appearance} {sample.motion}"
         frames, rate = read_pose_file(sample.poses)
         assert rate == pytest.approx(12)
         found = np.stack([people[0].body for people in from_pose_keypoint(frames).frames])
@@ -56,13 +55,13 @@ def test_indices_mean_the_samples_of_the_cache_and_files_are_lossless(reader: st
 
 
 def test_pairs_are_the_same_motion_of_another_character(tmp_path: Path) -> None:
-    plans = dict.fromkeys(cache._ALL, 0.25)
-    samples = build.build(config(tmp_path, count=4, pairs=True, split="validation", plans=plans))
-    for index, sample in enumerate(samples):
-        target, driver, text = cache.draw_pair("rgb", "validation", index)
-        assert (sample.kind, sample.driving_start, sample.caption) == ("e2e", LEAD_IN, text)
-        assert np.array_equal(pixels(videos.read(sample.target_video)[1]), target.numpy())
-        assert np.array_equal(pixels(videos.read(sample.driving_video)[1]), driver.numpy())
+    settings = config(tmp_path, count=4, pairs=True, split="validation", plans=dict.fromkeys(PLANS, 0.25))
+    for index, sample in enumerate(build.build(settings)):
+        scene, driver = scenes(settings.data.world, index, SHAPE)
+        assert (sample.kind, sample.driving_start, sample.caption) == ("e2e", LEAD_IN, scene.describe())
+        assert driver.motion == scene.motion and driver.character != scene.character
+        assert np.array_equal(videos.read(sample.target_video)[1], scene.draw()[0])
+        assert np.array_equal(videos.read(sample.driving_video)[1], driver.draw()[0][LEAD_IN:])
 
 
 def test_shares_of_plans_and_splits(tmp_path: Path) -> None:

@@ -1,10 +1,9 @@
-"""From drawn pairs to a LoRA file: the real small network, a few steps."""
+"""From a batch to a LoRA file: the small backbone's shape with two blocks, a few steps."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
@@ -12,29 +11,28 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from dreamactor_core.contract import Contract, check_lora
-from dreamactor_core.words import WordTable
+from dreamactor_core.layout import SpatialLayout
+from dreamactor_core.words import WordTable, encode_text
+from training import backbones, config
 from training.lora_file import add_lora, load_lora, lora_state, save_lora
-from training.marionette import cache
 from training.marionette.backbone import MODEL_CONFIG
-from training.marionette.train_lora import Composites, contract_for, generated_loss, sample
 from training.native import to_native, wan_transformer_key
+from training.sampling import sample
+from training.train.data import with_drivers_of
+from training.train.objective import Batch, losses
 
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two cached pose samples."""
-    out, usual = tmp_path_factory.mktemp("cache"), cache.SHARD
-    cache.SHARD = 2
-    try:
-        cache.build("pose", out, 2, "train")
-    finally:
-        cache.SHARD = usual
-    return out
+BACKBONE = backbones.get(config.Backbone(name="marionette"))
+LAYOUT = SpatialLayout()
 
 
 @pytest.fixture
-def data(folder: Path) -> Composites:
-    return Composites(folder, "pose", "train", WordTable.random())
+def batch() -> Batch:
+    """Two samples of noise in the place of latents, in the small backbone's shape."""
+    generator = torch.Generator().manual_seed(1)
+    clean, given = (torch.randn(2, 16, 7, 12, 16, generator=generator) for _ in range(2))
+    text = WordTable.random()
+    context = {"text": encode_text(text, ["a human waves", "a bird flies"])}
+    return Batch(clean, given, LAYOUT.known_mask(7, 12, 8), LAYOUT.generated_mask(7, 12, 8), context)
 
 
 @pytest.fixture
@@ -45,58 +43,53 @@ def model() -> WanTransformer3DModel:
     return network
 
 
-def test_cached_shapes_and_a_second_build_does_nothing(folder: Path, data: Composites) -> None:
-    assert data.condition.shape == (2, 16, 7, 12, 16) and data.target.shape == (2, 16, 7, 12, 8)
-    shard = next((folder / "pose_train").glob("*.safetensors"))
-    before = shard.stat().st_mtime_ns
-    cache.build("pose", folder, 1, "train")
-    assert shard.stat().st_mtime_ns == before
-
-
-def test_missing_cache_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"training\.marionette\.cache pose"):
-        Composites(tmp_path, "pose", "train", WordTable.random())
-
-
-def test_only_feed_forward_layers_learn_and_the_loss_falls(model: WanTransformer3DModel, data: Composites) -> None:
+def test_only_feed_forward_layers_learn_and_the_loss_falls(model: WanTransformer3DModel, batch: Batch) -> None:
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     assert trained and all(".ffn.net." in name and "lora_" in name for name in trained)
-    batch, sigma = data.batch(np.arange(2)), torch.tensor([0.9, 0.9])
-    noise = torch.randn(batch.clean.shape, generator=torch.Generator().manual_seed(0))
+    sigma, noise = torch.tensor([0.9, 0.9]), torch.randn(batch.clean.shape, generator=torch.Generator().manual_seed(0))
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-2)
-    losses = []
+    found = []
     for _ in range(8):
-        loss = generated_loss(model, batch, sigma, noise).mean()
+        loss = losses(BACKBONE, model, LAYOUT, batch, sigma, noise).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss.detach()))
-    assert losses[-1] < 0.95 * losses[0]
+        found.append(float(loss.detach()))
+    assert found[-1] < 0.95 * found[0]
 
 
-def test_loss_looks_at_the_generated_half_only(model: WanTransformer3DModel, data: Composites) -> None:
-    batch = data.batch(np.arange(2))
+def test_loss_looks_at_the_generated_half_only_unless_asked(model: WanTransformer3DModel, batch: Batch) -> None:
     noise = torch.zeros_like(batch.clean)
-    base = generated_loss(model, batch, torch.ones(2), noise)
+
+    def both() -> list[torch.Tensor]:
+        return [losses(BACKBONE, model, LAYOUT, batch, torch.ones(2), noise, over) for over in ("generated", "full")]
+
+    half, full = both()
     batch.clean[..., 8:] += 5  # at sigma 1 nothing of it is shown, so only the loss could notice
-    assert torch.equal(base, generated_loss(model, batch, torch.ones(2), noise))
+    half_after, full_after = both()
+    assert torch.equal(half, half_after) and (full_after > full + 1).all()
 
 
-def test_another_driver_changes_the_right_half_only(data: Composites) -> None:
-    own, other = data.batch(np.arange(2)), data.batch(np.arange(2), np.array([1, 0]))
-    assert torch.equal(own.given[..., :8], other.given[..., :8])
-    assert torch.equal(own.given[[1, 0]][..., 8:], other.given[..., 8:])
+def test_another_driver_changes_the_right_half_only(batch: Batch) -> None:
+    other = with_drivers_of(batch, [1, 0])
+    assert torch.equal(batch.given[..., :8], other.given[..., :8]) and torch.equal(batch.clean[..., :8], other.clean[..., :8])
+    assert torch.equal(batch.given[[1, 0]][..., 8:], other.given[..., 8:])
 
 
-def test_sampling_pins_the_driver(model: WanTransformer3DModel, data: Composites) -> None:
-    batch = data.batch(np.arange(1))
-    result = sample(model, batch, 2, 3.0, 0)
-    assert torch.equal(result[..., 8:], batch.given[..., 8:])
-    assert not torch.equal(result[..., :8], batch.given[..., :8])
+def test_sampling_pins_the_driver_and_each_sample_has_its_own_noise(model: WanTransformer3DModel, batch: Batch) -> None:
+    context = {"text": batch.context["text"][[0, 0]]}
+    given = batch.given[[0, 0]]
+    one, other = sample(BACKBONE, model, LAYOUT, given, context, 2, 3.0, [4, 5])
+    assert torch.equal(one[..., 8:], given[0, ..., 8:]) and torch.equal(other[..., 8:], given[0, ..., 8:])
+    assert not torch.equal(one[..., :8], other[..., :8])
+    first = {"text": context["text"][:1]}
+    again = sample(BACKBONE, model, LAYOUT, given[:1], first, 2, 3.0, [5])[0]
+    assert (again - other).abs().max() < 0.05, "whatever else is in its batch"
 
 
 def test_exported_file_keeps_the_contract_and_fits(model: WanTransformer3DModel, tmp_path: Path) -> None:
-    contract, path = contract_for("pose"), tmp_path / "lora.safetensors"
+    about = {"fps": 12.0, "lead_in": 8 / 12, "frames": 25, "sizes": "64x96", "skeleton": "openpose18", "pairs": "self"}
+    contract, path = Contract(variant="pose", backbone="marionette", **about), tmp_path / "lora.safetensors"
     with torch.no_grad():
         for value in lora_state(model).values():
             value.normal_()

@@ -13,16 +13,12 @@ from safetensors.torch import load_file, save_file
 from synthesis import FRAMES, HEIGHT, LEAD_IN, POSE_LORA, RGB_LORA, WIDTH, config, draw
 
 from dreamactor_core.clips import ClipSpec
-from dreamactor_core.conditions import build_condition
 from dreamactor_core.contract import Contract
 from dreamactor_core.layout import SpatialLayout
-from dreamactor_core.words import encode_text
 from training.errors import UserError
-from training.lora_file import add_lora, load_lora
-from training.marionette.backbone import load_model, load_words
-from training.marionette.train_base import Batch
-from training.marionette.train_lora import sample as sample_in_training
-from training.native import wan_transformer_key
+from training.latents.encode import condition_of
+from training.lora_file import add_lora, load_lora, rank_of
+from training.sampling import sample
 from training.synthesize import direct
 from training.synthesize.direct import DirectTeacher
 from training.synthesize.plan import Package, Unit, packages, plan_units
@@ -52,20 +48,19 @@ def made(teacher: DirectTeacher, package: Package) -> dict[str, np.ndarray | str
     return {unit.id: frames for unit, frames in teacher.make(package)}
 
 
-def test_it_makes_what_training_samples_from_the_same_composite(teacher: DirectTeacher, units: list[Unit]) -> None:
+def test_a_batch_with_the_lora_in_the_weights_is_one_sample_with_it_beside_them(teacher: DirectTeacher, units: list[Unit]) -> None:
     jobs = [teacher.job(unit) for unit in units[:2]]
     frames = teacher.generate(jobs)
     assert frames.shape == (2, DRIVEN, HEIGHT, WIDTH, 3) and frames.dtype == np.uint8 and frames.std() > 10
-    # the trainer's own sampler draws one noise for a batch, so: one sample, and the LoRA beside the weights, not in them
-    model, layout, job = load_model(), SpatialLayout(), jobs[0]
-    add_lora(model, 128)
-    load_lora(model, POSE_LORA, wan_transformer_key)
-    reference = torch.from_numpy(job.reference).permute(2, 0, 1)[None].float() / 127.5 - 1
-    skeleton = torch.from_numpy(job.skeleton).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-    condition = build_condition(layout, reference, skeleton, ClipSpec(FRAMES, LEAD_IN, 12), teacher.encoders.encode)
-    texts = encode_text(load_words(), [units[0].prompt])
-    batch = Batch(condition.latents, condition.latents, condition.known, texts)
-    latents = sample_in_training(model, batch, 2, 5.0, job.seed)
+    backbone, layout, job = teacher.backbone, SpatialLayout(), jobs[0]
+    model = backbone.load_transformer()
+    add_lora(model, rank_of(POSE_LORA))
+    load_lora(model, POSE_LORA, backbone.rename)
+    spec = ClipSpec(FRAMES, LEAD_IN, 12)
+    given = condition_of(teacher.encoders, layout.name, job.reference, job.skeleton, spec)[None]
+    context = backbone.collate(teacher.encoders.text([units[0].prompt]))
+    latents = sample(backbone, model, layout, given, context, 2, 5.0, [job.seed])
+    assert torch.equal(latents[..., WIDTH // 8 :], given[..., WIDTH // 8 :]), "the driver's half is the driver"
     pixels = layout.crop(teacher.encoders.decode(latents))[0, :, LEAD_IN:].permute(1, 2, 3, 0)
     difference = np.abs(frames[0] - ((pixels + 1) * 127.5).numpy())
     assert difference.mean() < 1.5, "bfloat16 rounds the two products otherwise"
@@ -101,9 +96,7 @@ def test_guidance_moves_the_result_and_at_one_there_is_none(teacher: DirectTeach
     assert np.abs(strong.generate([untold, job])[0].astype(int) - teacher.generate([untold, job])[0]).max() <= 1
 
 
-def test_a_result_does_not_depend_on_who_shares_its_batch(
-    teacher: DirectTeacher, units: list[Unit], tmp_path: Path
-) -> None:
+def test_a_result_does_not_depend_on_who_shares_its_batch(teacher: DirectTeacher, units: list[Unit], tmp_path: Path) -> None:
     package = packages(units[:4], 4)[0]
     whole = made(teacher, package)
     assert set(whole) == {unit.id for unit in package.units}

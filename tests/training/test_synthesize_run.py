@@ -55,7 +55,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     found = digests(folder)
     pictures = {s.driving_reference for s in samples}
     assert all(picture.is_file() for picture in pictures)
-    assert len(found) == COUNT + COUNT + 1 + len(pictures), "a clip and a record for each, characters, the manifest, and nothing else"
+    assert len(found) == 2 * COUNT + len(pictures) + 1, "a clip and a record for each, characters, the manifest, nothing else"
     before = {name: (folder / name).stat().st_mtime_ns for name in found if "/clips/" in name}
     assert main(["synthesize", str(path)]) == 0, "there is nothing left to do"
     assert before == {name: (folder / name).stat().st_mtime_ns for name in before} and digests(folder) == found

@@ -1,7 +1,6 @@
 """Source `world`: clips of Marionette's drawn world, lossless, with poses that are known and not found.
 
-A sample is drawn from its split and its index alone, so identities are never shared over splits. Indices mean the samples that
-`training.marionette.cache.draw_pair` draws from them where the shares of body plans are the same.
+A sample is drawn from its split and its index alone, so identities are never shared over splits.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from training.video import ClipEncoder
 
 CHUNK = 16
 """Samples of a unit."""
-_STREAMS = {"pose": 2, "e2e": 3}  # of random numbers, those of draw_pair
+_STREAMS = {"pose": 2, "e2e": 3}  # of random numbers
 _PLANS = ("human", "cartoon", "quadruped", "bird")
 _BIPEDS = ("human", "cartoon")
 _WITNESSES = 4

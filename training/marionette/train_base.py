@@ -1,6 +1,6 @@
 """Train the small backbone as an image-to-video model, on single panels and split screens.
 
-    python -m training.marionette.train_base --cache runs/cache --out runs/base
+    python -m training.marionette.train_base --cache runs/panels --out runs/base
 
 It never sees the method's task, a driver known in every frame: each panel has frames to invent, as inpainting backbones
 are trained. In a split screen each panel has its own random known frames, often few in one and up to nine in ten in the
@@ -26,7 +26,6 @@ from headless.media import write_image
 from training.checkpoint import TrainState, update_ema
 from training.flow import euler, sample_sigmas, shifted_sigmas
 from training.lora_file import sha256
-from training.marionette import cache
 from training.marionette.attention import use_plain_attention
 from training.marionette.backbone import (
     MODEL_CONFIG,
@@ -40,6 +39,7 @@ from training.marionette.backbone import (
     wan_statistics,
 )  # fmt: skip
 from training.marionette.panel_heads import place_panel_heads
+from training.marionette.panels import CHARACTERS, COPY, fingerprint, load
 from training.optimizer import MuonAdamW, trapezoid_lr
 
 VALIDATION_SIGMAS = (0.5, 0.75, 0.9, 0.98)
@@ -63,7 +63,7 @@ class Panels:
     """Draws batches from the cached panels."""
 
     def __init__(self, folder: Path, split: str, words: WordTable) -> None:
-        tensors, self.texts = cache.load(folder, "panels", split)
+        tensors, self.texts = load(folder, split)
         self.video, self.first = tensors["video"], tensors["first_frame"]  # (groups, 3, 16, t, h, w)
         self.words = words
 
@@ -88,12 +88,12 @@ class Panels:
         samples, texts = [], []
         for _ in range(count):
             group, another = (int(i) for i in rng.choice(len(self.video), 2, replace=False))
-            a, b = (int(i) for i in rng.permutation(cache.CHARACTERS))
-            panels = [(group, int(rng.integers(cache.CHARACTERS + 1)))]
+            a, b = (int(i) for i in rng.permutation(CHARACTERS))
+            panels = [(group, int(rng.integers(CHARACTERS + 1)))]
             if split_screen:
                 kind = rng.random()
                 beside = (group, a) if kind < 0.2 else (group, b) if 0.6 <= kind < 0.85 else (another, b)
-                panels = [(group, 0), (group, cache.COPY)] if 0.2 <= kind < 0.6 else [(group, a), beside]
+                panels = [(group, 0), (group, COPY)] if 0.2 <= kind < 0.6 else [(group, a), beside]
                 panels = [panels[int(i)] for i in rng.permutation(2)]
             known = [self._known(rng, 0.0 if first_only else rate) for rate in _rates(rng)]
             samples.append([self.panel(*panel, mask) for panel, mask in zip(panels, known, strict=False)])
@@ -143,7 +143,7 @@ def validate(model: torch.nn.Module, data: Panels) -> dict[str, float]:
     beside a known one: its filtered copy, the same motion, and each of another clip. That is what the network makes of it."""
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
     pairs = {
-        "copy": data.pairs(_PAIRS, cache.COPY, 0), "another_copy": data.pairs(_PAIRS, cache.COPY, 1),
+        "copy": data.pairs(_PAIRS, COPY, 0), "another_copy": data.pairs(_PAIRS, COPY, 1),
         "same_motion": data.pairs(_PAIRS, 1, 0), "another_motion": data.pairs(_PAIRS, 1, 1),
     }  # fmt: skip
     losses: dict[str, list[float]] = {name: [] for name in ("validation_loss", *pairs)}
@@ -198,7 +198,7 @@ def main() -> None:
     if min(len(train.video), len(held_out.video)) < _PAIRS:
         raise ValueError(
             f"{args.cache} holds {len(train.video)} groups of panels for training and {len(held_out.video)} for validation, "
-            f"expected at least {_PAIRS} each; run python -m training.marionette.cache panels --out {args.cache} --split train, "
+            f"expected at least {_PAIRS} each; run python -m training.marionette.panels --out {args.cache} --split train, "
             f"and --split validation"
         )
     if args.init:
@@ -212,7 +212,7 @@ def main() -> None:
     optimizer = MuonAdamW(model, args.lr, adamw_only=("condition_embedder", "proj_out", "patch_embedding"), weight_decay=0.01)
     run = {
         "batch": args.batch, "lr": args.lr, "seed": args.seed, "init_sha256": sha256(MODEL_FILE) if args.init else "",
-        "dataset_sha256": cache.fingerprint(args.cache, "panels", "train"),
+        "dataset_sha256": fingerprint(args.cache, "train"),
     }  # fmt: skip
     state = TrainState({"model": model}, optimizer.parts, {"model": averaged}, run, args.steps)
     checkpoint = args.out / "state.safetensors"

@@ -24,8 +24,8 @@ from training.backbones import get
 from training.backbones.base import Context, VideoBackbone
 from training.config import Config
 from training.errors import UserError
-from training.flow import euler, shifted_sigmas
-from training.lora_file import add_lora, load_lora, sha256
+from training.lora_file import add_lora, load_lora, rank_of, sha256
+from training.sampling import sample
 from training.synthesize import inputs
 from training.synthesize.plan import Needs, Package, Teaching, Unit
 
@@ -127,10 +127,7 @@ class DirectTeacher:
         self.layout = get_layout(self.contract.layout)
         self.backbone: VideoBackbone = get(config.backbone)
         model = self.backbone.load_transformer()
-        ranks = {shape[0] for key, shape in _shapes(config.synthesize.lora).items() if key.endswith(".lora_A.weight")}
-        if len(ranks) != 1:
-            raise UserError(f"{config.synthesize.lora.name} has layers of {len(ranks)} ranks {sorted(ranks)}, expected one")
-        add_lora(model, ranks.pop(), self.backbone.family)
+        add_lora(model, rank_of(config.synthesize.lora), self.backbone.family)
         load_lora(model, config.synthesize.lora, self.backbone.rename)
         if model.dtype == torch.float32 and config.backbone.base == "full":
             # a quarter less time on small networks; halves and 8 bits would round the LoRA away
@@ -168,26 +165,13 @@ class DirectTeacher:
         skeleton = torch.from_numpy(np.stack([job.skeleton for job in jobs])).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
         spec = self.spec(skeleton.shape[2] + self.spec(self.contract.frames).lead_in)
         condition = build_condition(self.layout, reference, skeleton, spec, self.encoders.encode)
-        given, known, mask = (x.to(self.device) for x in (condition.latents, condition.known, condition.generate))
-        shape = given.shape[1:]
-        noise = torch.cat([torch.randn(1, *shape, generator=torch.Generator().manual_seed(job.seed)) for job in jobs])
-        noise = noise.to(given)
         pictures = [self.encoders.image(picture) for picture in reference]
-        positive, negative = self._context([job.prompt for job in jobs], pictures), None
-        if self.settings.cfg != 1:
-            negative = self._context([""] * len(jobs), pictures)
-
-        def pin(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-            return torch.where(mask > 0, x, (1 - sigma) * given + sigma * noise)
-
-        def velocity(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-            told = self.backbone.predict(self.model, x, sigma, given, known, positive)
-            if negative is None:
-                return told
-            untold = self.backbone.predict(self.model, x, sigma, given, known, negative)
-            return untold + self.settings.cfg * (told - untold)
-
-        latents = euler(velocity, noise, shifted_sigmas(self.settings.steps, self.settings.shift), pin)
+        context = self._context([job.prompt for job in jobs], pictures)
+        empty = self._context([""] * len(jobs), pictures) if self.settings.cfg != 1 else None
+        latents = sample(
+            self.backbone, self.model, self.layout, condition.latents, context, self.settings.steps, self.settings.shift,
+            [job.seed for job in jobs], empty, self.settings.cfg,
+        )  # fmt: skip
         video = trim_lead_in(self.layout.crop(self.encoders.decode(latents)), spec)
         if not torch.isfinite(video).all():
             raise FloatingPointError("the network made values that are not finite; use backbone.dtype: bfloat16, or another LoRA")
@@ -195,7 +179,7 @@ class DirectTeacher:
 
     def _context(self, prompts: Sequence[str], pictures: Sequence[Context]) -> Context:
         told = [{**text, **picture} for text, picture in zip(self.encoders.text(prompts), pictures, strict=True)]
-        return {name: value.to(self.device) for name, value in self.backbone.collate(told).items()}
+        return self.backbone.collate(told)
 
     def make(self, package: Package) -> Iterator[tuple[Unit, np.ndarray | str]]:
         """The frames of each wanted unit, or why there are none.
