@@ -10,10 +10,16 @@ import yaml
 from dreamactor_core.poses import from_body_joints, to_pose_keypoint
 from training import manifest
 from training.manifest import Sample
-from training.marionette.world import FPS, FRAMES, HEIGHT, LEAD_IN, WIDTH, rng_for, sample_scene
+from training.marionette.characters import Plan
+from training.marionette.world import FPS, FRAMES, HEIGHT, LEAD_IN, WIDTH, Scene, rng_for, sample_scene
 from training.video import write_clip
 
 PLANS = ("human", "cartoon", "quadruped", "human")
+
+
+def scene_of(plan: Plan, seed: int, frames: int = 6, **changes: object) -> Scene:
+    """A held-out scene with a short lead-in."""
+    return sample_scene(rng_for("test", 77, seed), plan, frames, **{"lead": 3} | changes)
 
 
 def write_clips(folder: Path, count: int, pairs: bool = False) -> list[Sample]:

@@ -231,22 +231,31 @@ def test_the_state_is_sent_only_when_it_has_changed(fresh: Running) -> None:
     assert json.loads(fresh.ask(f"state?since={changes}")[1])["samples"][0] == ["pair000", True]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
-def test_killed_and_ended_it_goes_on(tmp_path: Path) -> None:
+def test_killed_it_goes_on(tmp_path: Path) -> None:
     write_pairs(tmp_path / "run" / "kept", 3)
     config, review = write_config(tmp_path), tmp_path / "run" / "review"
     first = Running(config)
     assert first.decide("pair000", True) == first.decide("pair001", False) == 200
-    first.stop(signal.SIGKILL)
+    first.process.kill()
+    first.process.wait()
     with (review / "journal.jsonl").open("ab") as file:
         file.write(b'{"id": "pair002", "acc')  # cut short by a crash
     second = Running(config)
     assert second.path != first.path  # a token of its own
     assert second.state() == {"pair000": True, "pair001": False, "pair002": None}
     assert second.undo() == {"id": "pair001", "accepted": None}
-    assert second.decide("pair002", True) == 200
-    said = second.stop(signal.SIGINT)
-    assert "2 accepted, 0 rejected, 1 undecided" in said and second.process.returncode == 0
+    second.process.kill()
+    second.process.wait()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
+def test_ctrl_c_writes_what_was_decided(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "run" / "kept", 3)
+    config, review = write_config(tmp_path), tmp_path / "run" / "review"
+    running = Running(config)
+    assert running.decide("pair000", True) == running.decide("pair002", True) == 200
+    said = running.stop(signal.SIGINT)
+    assert "2 accepted, 0 rejected, 1 undecided" in said and running.process.returncode == 0
     found = manifest.read(review / "manifest.jsonl")
     assert [sample.accepted for sample in found] == [True, None, True]
     kept = manifest.read(review / "kept.jsonl")

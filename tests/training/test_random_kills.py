@@ -1,0 +1,154 @@
+"""SIGKILL at random moments: whatever a verb was at, the same command then ends with the bytes of an unbroken run.
+
+One moment a verb; as many as the environment variable DREAMACTOR_KILLS says when it is set:
+
+    DREAMACTOR_KILLS=20 python3 run.py test tests/training/test_random_kills.py
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import yaml
+from drawn_clips import write_clips, write_run
+from synthesis import draw, values
+from synthetic_pairs import write_config, write_pairs
+
+from training.__main__ import VERBS, main
+
+KILLS = int(os.environ.get("DREAMACTOR_KILLS", "1"))
+PLAIN = {"normalise": 0.0, "other_bodies": 0.0, "hidden_limbs": 0.0, "bones": 0.0}
+TRAIN = {
+    "steps": 4, "batch": 2, "rank": 4, "every": 1, "compile": False, "sample_sheets": 0, "validate_on": 2, "ema": 0.9,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("killed") / "clips"
+    write_clips(folder, 6)
+    return folder / "manifest.jsonl"
+
+
+@pytest.fixture(scope="module")
+def cached(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cached")
+    assert main(["cache", str(cache_run(clips, out))]) == 0
+    return out / "cache"
+
+
+def cache_run(clips: Path, out: Path) -> Path:
+    cache = {"manifest": str(clips), "shard": 1, "validation_share": 0.34, "augment": PLAIN, "workers": 1}
+    return write_run(out / "run.yaml", out, cache=cache)
+
+
+def train_run(cached: Path, out: Path) -> Path:
+    return write_run(out / "run.yaml", out, cache={"augment": PLAIN}, train=TRAIN | {"cache": str(cached)})
+
+
+def score_run(out: Path) -> Path:
+    write_pairs(out / "run" / "synthetic", 5)
+    return write_config(out, score={"measures": ["flicker", "motion_flow"], "workers": 2})
+
+
+def synthesize_run(out: Path) -> Path:
+    draw(out / "clips")
+    path = out / "run.yaml"
+    path.write_text(yaml.safe_dump(values(out, same_kind=False, count=5, workers=2)), "utf-8")
+    return path
+
+
+def _run(verb: str, path: str) -> None:
+    if hasattr(os, "setsid"):
+        os.setsid()  # so that whatever it starts can be found, and ended with it
+    sys.exit(main([verb, path]))
+
+
+def _started(verb: str, path: Path) -> BaseProcess:
+    """The verb in a process whose imports are done, so that moments fall into its work."""
+    context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+    if sys.platform != "win32":
+        verbs = [VERBS[name][0] for name in ("cache", "train", "score", "synthesize")]
+        context.set_forkserver_preload(["torch", "diffusers", *verbs])
+    process = context.Process(target=_run, args=(verb, str(path)))
+    process.start()
+    return process
+
+
+def _kill(process: BaseProcess) -> bool:
+    """Kill it with its children. Returns whether it was at work."""
+    if not process.is_alive():
+        return False
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    for child in children:
+        child.kill() if child.is_running() else None
+    process.join()
+    return process.exitcode != 0
+
+
+def _digests(out: Path, patterns: tuple[str, ...]) -> dict[str, str]:
+    found = sorted(path for pattern in patterns for path in out.glob(pattern) if path.is_file())
+    return {path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+
+
+def killed_and_resumed(verb: str, make: Callable[[Path], Path], patterns: tuple[str, ...], folder: Path) -> None:
+    def prepared(name: str) -> tuple[Path, Path]:
+        out = folder / name
+        out.mkdir()
+        return out, make(out)
+
+    out, path = prepared("whole")
+    for _ in range(2):  # the second, which finds all done, so that the server of processes is warm when the time is taken
+        begun = time.monotonic()
+        process = _started(verb, path)
+        process.join()
+        assert process.exitcode == 0
+    shortest = time.monotonic() - begun
+    whole = _digests(out, patterns)
+    assert whole
+    out, path = prepared("timed")
+    begun = time.monotonic()
+    process = _started(verb, path)
+    process.join()
+    longest = time.monotonic() - begun
+    assert _digests(out, patterns) == whole, "two unbroken runs agree"
+    rng, struck = np.random.default_rng(0), 0
+    for moment in range(KILLS):
+        out, path = prepared(str(moment))
+        process = _started(verb, path)
+        process.join(rng.uniform(0.5 * shortest, 0.95 * longest))
+        struck += _kill(process)
+        process = _started(verb, path)
+        process.join()
+        assert process.exitcode == 0
+        assert _digests(out, patterns) == whole
+    print(f"{verb}: {struck} of {KILLS} were at work when they were killed; a run takes {longest:.1f} s")
+    assert struck >= 0.5 * KILLS, "most were over before they were killed"
+
+
+def test_cache(clips: Path, tmp_path: Path) -> None:
+    killed_and_resumed("cache", lambda out: cache_run(clips, out), ("cache/**/*.safetensors",), tmp_path)
+
+
+def test_train(cached: Path, tmp_path: Path) -> None:
+    killed_and_resumed("train", lambda out: train_run(cached, out), ("train/*.safetensors",), tmp_path)
+
+
+def test_score(tmp_path: Path) -> None:
+    killed_and_resumed("score", score_run, ("run/scores/manifest.jsonl",), tmp_path)
+
+
+def test_synthesize(tmp_path: Path) -> None:
+    made = ("synthetic/manifest.jsonl", "synthetic/clips/*", "synthetic/units/**/*", "synthetic/references/*")
+    killed_and_resumed("synthesize", synthesize_run, made, tmp_path)
