@@ -39,12 +39,13 @@ from training.backbones.wan import WanEncoders
 from training.data.build import build
 from training.latents import skeletons
 from training.latents.encode import Maker, to_pixels
-from training.lora_file import add_lora, load_lora
+from training.lora_file import add_lora, load_lora, rank_of
 from training.marionette import backbone
 from training.marionette.train_base import Batch, predict
 from training.marionette.world import HEIGHT, WIDTH, rng_for, sample_scene
 from training.marionette.world import LEAD_IN as WORLD_LEAD_IN
 from training.native import wan_transformer_key
+from training.sampling import sample as training_sample
 from training.video import read_clip
 
 SHIPPED_LORA, TOY_LORA = "marionette_rgb.safetensors", "parity.safetensors"
@@ -220,6 +221,27 @@ def test_diffusers_and_the_host_agree_on_the_output(
         for call in calls:
             out = network(call.x, call.timestep, call.context, return_dict=False)[0]
             assert_close(call.out, out, 1e-4, f"output at timestep {float(call.timestep):.0f}")
+
+
+@pytest.mark.parametrize("variant", ["pose", "rgb"])
+def test_a_shipped_lora_samples_in_the_host_as_in_training(
+    pack: ModuleType, small: SimpleNamespace, from_nodes: SimpleNamespace, from_training: Condition, variant: str
+) -> None:
+    """The exported file through loader and KSampler, and through training's own sampler."""
+    name, steps = f"marionette_{variant}.safetensors", 4  # the host's levels are thousandths, of which 4 steps take exact quarters
+    with torch.inference_mode():
+        patched = pack.nodes.loaders.LoraLoader.execute(small.base, name, 1.0).args[0]
+    got = sample(patched, from_nodes.positive, from_nodes.negative, from_nodes.latent, steps)["samples"]
+    trainer, path = backbones.get(config.Backbone(name="marionette", dtype="float32")), backbone.LORA_FOLDER / name
+    network = trainer.load_transformer()
+    add_lora(network, rank_of(path))
+    load_lora(network, path, trainer.rename)
+    text = trainer.collate([{"text": row} for row in encode_text(backbone.load_words(), [TEXT])])
+    shift = patched.get_model_object("model_sampling").shift
+    expected = training_sample(trainer, network, LAYOUT, from_training.latents, text, steps, shift, [7])
+    assert_close(patched.model.process_latent_in(got), expected, 1e-3, "the sampled composite")
+    plain = sample(small.base, from_nodes.positive, from_nodes.negative, from_nodes.latent, steps)["samples"]
+    assert (got - plain).abs().max() > 0.1, "the LoRA makes a difference"
 
 
 def test_decode_is_the_crop_of_a_full_decode(pack: ModuleType, small: SimpleNamespace, from_nodes: SimpleNamespace) -> None:

@@ -27,6 +27,11 @@ class MarionetteEncoders(WanEncoders):
         with torch.autocast(self.device.type, torch.bfloat16):
             return super().encode(pixels)
 
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        # an eighth of the time on the CPU, and a quarter of a level of 256 away
+        with torch.autocast(self.device.type, torch.bfloat16):
+            return super().decode(latents)
+
     def text(self, prompts: Sequence[str]) -> list[Context]:
         return [{"text": row} for row in encode_text(self._words, list(prompts))]
 
