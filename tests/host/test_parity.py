@@ -148,14 +148,8 @@ def test_a_whole_clip_out_of_the_cache_is_what_the_nodes_make(small: SimpleNames
     """The way that training goes at the shipped size, files and encoders included; only not rounded, as a cache is."""
     import nodes
 
-    settings = config.from_values(
-        {
-            "preset": "marionette",
-            "out": str(tmp_path),
-            "variant": "rgb",
-            "data": {"workers": 1, "world": {"count": 1, "pairs": True}},
-        }
-    )
+    data = {"workers": 1, "world": {"count": 1, "pairs": True}}
+    settings = config.from_values({"preset": "marionette", "out": str(tmp_path), "variant": "rgb", "data": data}, "test")
     (one,) = build(settings)
     backbone_, spec = backbones.get(settings.backbone), settings.clip.spec(one.frames)
     encoders = InSinglePrecision(torch.device("cpu"))
@@ -167,18 +161,9 @@ def test_a_whole_clip_out_of_the_cache_is_what_the_nodes_make(small: SimpleNames
     with torch.inference_mode():
         texts = [nodes.CLIPTextEncode().encode(small.clip, words)[0] for words in (one.caption, "")]
         positive, negative, latent = pack.nodes.conditioning.InContextConditioning.execute(
-            *texts,
-            small.model,
-            small.vae,
-            reference,
-            driven,
-            WIDTH,
-            HEIGHT,
-            one.frames,
-            one.fps,
-            spec.lead_in / one.fps,
+            *texts, small.model, small.vae, reference, driven, WIDTH, HEIGHT, one.frames, one.fps, spec.lead_in / one.fps,
             "letterbox",
-        ).args[:3]
+        ).args[:3]  # fmt: skip
     model, calls = spied(small.model)
     sample(model, positive, negative, latent)
     assert given.shape == (1, 16, 7, HEIGHT // 8, 2 * WIDTH // 8)
