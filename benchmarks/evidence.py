@@ -228,7 +228,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--loras", type=Path, default=ROOT / "runs" / "evidence", help="the recipe's folder")
     parser.add_argument("--seed", type=int, default=0, help="draws another held-out set")
-    parser.add_argument("--pairs", type=int, default=24, help="pairs of each group of drivers")
+    parser.add_argument("--pairs", type=int, default=20, help="pairs of each group of drivers")
     parser.add_argument("--rows", nargs="+", choices=(*ROWS, TEACHER), default=[*ROWS, TEACHER], help="only these")
     parser.add_argument("--json", type=Path, help="write the rows there")
     parser.add_argument("--sheet", type=Path, help="write a picture of every row there")
