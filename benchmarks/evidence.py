@@ -28,7 +28,8 @@ from scipy.stats import bootstrap
 
 from benchmarks import evidence_report as report
 from benchmarks.measures import motion_agreement, moving_parts, segment
-from benchmarks.quality import Pair, judge, palette_of
+from benchmarks.quality import Pair, judge, mean_of, palette_of
+from dreamactor_core.augment import normalise
 from dreamactor_core.clips import ClipSpec
 from dreamactor_core.contract import Contract
 from dreamactor_core.layout import get_layout
@@ -36,7 +37,7 @@ from dreamactor_core.poses import from_body_joints
 from dreamactor_core.skeleton import draw_skeleton
 from headless.atomic import atomic
 from headless.media import write_image
-from training import backbones, config
+from training import ablate, backbones, config
 from training.errors import UserError
 from training.latents.encode import condition_of
 from training.lora_file import add_lora, load_lora, rank_of
@@ -45,6 +46,7 @@ from training.marionette.world import FPS, FRAMES, HEIGHT, LEAD_IN, WIDTH, rng_f
 from training.sampling import sample
 
 ROOT = Path(__file__).resolve().parents[1]
+RECIPE, LORAS = ROOT / "training" / "recipes" / "marionette.yaml", ROOT / "runs" / "evidence"
 ROWS = (
     "pose_full", "pose_no_norm", "pose_no_bone", "pose_no_aug", "pose_temporal", "pose_no_text", "pose_concat_text",
     "rgb_synthetic", "rgb_unfiltered", "rgb_cold", "rgb_ground_truth",
@@ -54,6 +56,8 @@ GROUPS: dict[str, tuple[tuple[Plan, Plan], ...]] = {
     "nonhuman": (("quadruped", "quadruped"), ("bird", "bird")),
 }
 """Driver's and reference's body plan, in turn."""
+ELSEWHERE = "human_elsewhere"
+"""Human drivers filmed from another place: their skeletons are put in the middle by their box, as Pose Draw does."""
 TEACHER = "pose_teacher"
 """A row beside the recipe's: the pose LoRA that made the synthetic pairs and that the rgb rows begin with."""
 FIGURES = ("psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "motion")
@@ -86,21 +90,22 @@ def sample_pairs(group: str, seed: int, count: int) -> list[Pair]:
 
 def file_of(loras: Path, row: str) -> tuple[Path, config.Config]:
     """A row's LoRA, and the settings that it was trained with. Raises UserError, with the command that makes it, when it is
-    missing."""
-    run = "synthetic" if row == TEACHER else row
-    folder = loras / run / ("synthetic" if row == TEACHER else "train")
-    path = folder / "config.yaml"
-    if path.is_file():
-        settings = config.load(path)
-        path = settings.synthesize.lora if row == TEACHER else folder / "lora.safetensors"
-        if path is not None and path.is_file():
-            return path, settings
-    raise UserError(f"there is no {path}; python -m training ablate training/recipes/marionette.yaml --run {run}")
+    missing, not finished, or of another version of the recipe."""
+    recipe = ablate.load(RECIPE, loras)
+    if row == TEACHER:
+        settings = ablate.settings_of(recipe, "synthetic")
+        return ROOT / settings.synthesize.lora, settings
+    if not ablate.is_finished(recipe, row):
+        where = "" if loras == LORAS else f" --out {loras}"
+        raise UserError(
+            f"{ablate.folder_of(recipe, row)} holds no finished LoRA of this recipe; python -m training ablate "
+            f"{RECIPE.relative_to(ROOT).as_posix()} --run {row}{where}"
+        )
+    return loras / row / "train" / "lora.safetensors", ablate.settings_of(recipe, row)
 
 
-def load(loras: Path, row: str) -> Network:
-    """A row's network. Raises UserError when its LoRA is missing."""
-    path, settings = file_of(loras, row)
+def load(path: Path, settings: config.Config) -> Network:
+    """A LoRA on its backbone."""
     with safe_open(path, "pt") as file:
         contract = Contract.from_metadata(file.metadata(), path.name)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -110,7 +115,7 @@ def load(loras: Path, row: str) -> Network:
     load_lora(model, path, backbone.rename)
     model.fuse_lora()
     model.unload_lora()
-    text = "none" if row != TEACHER and settings.train.drop_text == 1 else settings.cache.text
+    text = "none" if settings.train.drop_text == 1 else settings.cache.text
     return Network(contract, backbone, model.to(device).eval(), backbone.load_encoders(device), text)
 
 
@@ -123,14 +128,15 @@ def prompt_of(pair: Pair, text: str) -> str:
     return pair.scene.describe()
 
 
-def driver_of(pair: Pair, variant: str, sees_animals: bool) -> np.ndarray:
+def driver_of(pair: Pair, variant: str, sees_animals: bool = False, elsewhere: bool = False) -> np.ndarray:
     """What drives: RGB uint8 (T - lead-in, H, W, 3)."""
     if variant == "rgb":
         return pair.driver.draw()[0][LEAD_IN:]
     joints = pair.driver.keypoints()[LEAD_IN:]
     if pair.driver.motion.family != "biped" and not sees_animals:
         joints = np.zeros_like(joints)
-    return draw_skeleton(from_body_joints(joints, HEIGHT, WIDTH), HEIGHT, WIDTH)
+    poses = from_body_joints(joints, HEIGHT, WIDTH)
+    return draw_skeleton(normalise(poses, HEIGHT, WIDTH) if elsewhere else poses, HEIGHT, WIDTH)
 
 
 @torch.no_grad()
@@ -150,29 +156,28 @@ def generate(network: Network, pairs: list[Pair], drivers: list[np.ndarray], see
 
 
 def summary(figures: list[dict[str, float]]) -> dict[str, Any]:
-    """Means over pairs, the 95% bootstrap interval of each that is a measure of the result, and each pair's PSNR."""
-    made: dict[str, Any] = {"n": len(figures)}
-    for key in FIGURES:
-        values = np.array([f[key] for f in figures])
-        values = values[np.isfinite(values)]
-        made[key] = round(float(values.mean()), 4) if len(values) else None
-        if key in ("psnr", "ssim", "iou", "colour", "motion") and len(values) > 1:
+    """Means over the pairs that have a figure, the 95% bootstrap interval of each that is a measure of the result, and each
+    pair's PSNR. Raises ValueError for an infinite one."""
+    made: dict[str, Any] = {"n": len(figures)} | {key: mean_of(key, [f[key] for f in figures]) for key in FIGURES}
+    for key in ("psnr", "ssim", "iou", "colour", "motion"):
+        values = np.array([f[key] for f in figures if np.isfinite(f[key])])
+        if len(values) > 1:
             interval = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=0).confidence_interval
             made[f"{key}_ci"] = [round(float(interval.low), 4), round(float(interval.high), 4)]
-    made["psnr_pairs"] = [round(float(f["psnr"]), 3) for f in figures]
+    made["psnr_pairs"] = [round(float(f["psnr"]), 3) if np.isfinite(f["psnr"]) else None for f in figures]
     return made
 
 
 def measure_group(
-    network: Network, pairs: list[Pair], seed: int, sees_animals: bool
+    network: Network, pairs: list[Pair], seed: int, **seen: bool
 ) -> tuple[list[dict[str, float]], list[np.ndarray]]:
-    """Figures of each pair, and the results."""
-    drivers = [driver_of(pair, network.contract.variant, sees_animals) for pair in pairs]
+    """Figures of each pair, and the results. `seen`: as `driver_of` has it."""
+    drivers = [driver_of(pair, network.contract.variant, **seen) for pair in pairs]
     results = generate(network, pairs, drivers, seed)
     # another pair's driver of the same body plans: two further on, as plans take turns
     turned = drivers[2:] + drivers[:2]
-    seen = any(driver.any() for driver in drivers)
-    others = generate(network, pairs, turned, seed) if seen else results  # black is the same for all
+    black = not any(driver.any() for driver in drivers)
+    others = results if black or seen.get("elsewhere") else generate(network, pairs, turned, seed)
     figures = []
     for pair, result, other in zip(pairs, results, others, strict=True):
         found = judge(pair, result, other, pair.truth[LEAD_IN:])
@@ -185,16 +190,17 @@ def measure_group(
 
 def measure(loras: Path, row: str, seed: int, count: int) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
     """A row of the table, and the results of the first pairs of each group."""
-    network = load(loras, row)
+    network = load(*file_of(loras, row))
     found: dict[str, Any] = {"row": row}
     shown, every = {}, []
     for group in GROUPS:
         pairs = sample_pairs(group, seed, count)
-        figures, results = measure_group(network, pairs, seed, sees_animals=False)
+        figures, results = measure_group(network, pairs, seed)
         found[group], shown[group] = summary(figures), results[:2]
         every += figures
-        if group == "nonhuman" and network.contract.variant == "pose":
-            found["nonhuman_skeleton"] = summary(measure_group(network, pairs, seed, sees_animals=True)[0])
+        if network.contract.variant == "pose":
+            more, seen = ("nonhuman_skeleton", "sees_animals") if group == "nonhuman" else (ELSEWHERE, "elsewhere")
+            found[more] = summary(measure_group(network, pairs, seed, **{seen: True})[0])
     return found | {key: value for key, value in summary(every).items()}, shown
 
 
@@ -218,7 +224,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     keys = ("psnr", "psnr_still", "psnr_other", "ssim", "iou", "colour", "motion")
     lines = [f"{'row':18}{'drivers':20}" + "".join(f"{key:>12}" for key in keys)]
     for row in rows:
-        for group in (group for group in (*GROUPS, "nonhuman_skeleton") if group in row):
+        for group in (group for group in (*GROUPS, ELSEWHERE, "nonhuman_skeleton") if group in row):
             values = ("-" if row[group][key] is None else f"{row[group][key]:.3f}" for key in keys)
             lines.append(f"{row['row']:18}{group:20}" + "".join(f"{value:>12}" for value in values))
     return "\n".join(lines)
@@ -226,7 +232,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--loras", type=Path, default=ROOT / "runs" / "evidence", help="the recipe's folder")
+    parser.add_argument("--loras", type=Path, default=LORAS, help="the recipe's folder")
     parser.add_argument("--seed", type=int, default=0, help="draws another held-out set")
     parser.add_argument("--pairs", type=int, default=20, help="pairs of each group of drivers")
     parser.add_argument("--rows", nargs="+", choices=(*ROWS, TEACHER), default=[*ROWS, TEACHER], help="only these")

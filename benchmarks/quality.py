@@ -190,22 +190,24 @@ def _sheet(path: Path, rows: list[np.ndarray]) -> None:
     write_image(path, cv2.resize(np.concatenate(rows, 0), None, fx=2, fy=2))
 
 
-def mean_figures(figures: list[dict[str, float]]) -> dict[str, float | None]:
-    """The mean of each of FIGURES over the pairs that have it: a pair in which no part moves has no `iou`.
+def mean_of(key: str, figures: list[float]) -> float | None:
+    """The mean over the pairs that have the figure: a pair in which no part moves has no `iou`. None where no pair has it.
 
-    None where no pair has the figure. Raises ValueError when one is infinite, as the PSNR of a result that equals the truth.
+    Raises ValueError when one is infinite, as the PSNR of a result that equals the truth.
     """
-    means: dict[str, float | None] = {}
-    for key in FIGURES:
-        values = np.array([f[key] for f in figures])
-        judged = values[~np.isnan(values)]
-        if np.isinf(judged).any():
-            raise ValueError(
-                f"got {key} of {values.tolist()} over {len(values)} pairs, expected finite figures; look whether the workflow is "
-                f"handed the truth that its result is judged by"
-            )
-        means[key] = round(float(judged.mean()), 4) if len(judged) else None
-    return means
+    values = np.array(figures)
+    judged = values[~np.isnan(values)]
+    if np.isinf(judged).any():
+        raise ValueError(
+            f"got {key} of {values.tolist()} over {len(values)} pairs, expected finite figures; look whether the workflow is "
+            f"handed the truth that its result is judged by"
+        )
+    return round(float(judged.mean()), 4) if len(judged) else None
+
+
+def mean_figures(figures: list[dict[str, float]]) -> dict[str, float | None]:
+    """`mean_of` each of FIGURES. Raises ValueError for an infinite one."""
+    return {key: mean_of(key, [one[key] for one in figures]) for key in FIGURES}
 
 
 def measure(seed: int, count: int, sheet: Path | None = None) -> Iterator[dict[str, Any]]:

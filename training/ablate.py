@@ -11,6 +11,7 @@ the recipe's folder. A run that was finished is left alone, one that was stopped
 from __future__ import annotations
 
 import argparse
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ from training.errors import UserError
 
 CONFIG_VERBS = ("data", "cache", "train", "synthesize", "score", "filter")
 DONE = "finished.txt"
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class Run(BaseModel):
@@ -60,7 +62,7 @@ def load(path: Path, out: Path | None = None) -> Recipe:
         found = Recipe.model_validate(yaml.safe_load(path.read_text("utf-8")))
     except FileNotFoundError:
         raise UserError(f"there is no {path}; training/recipes/ has some") from None
-    except (ValidationError, yaml.YAMLError, OSError) as error:
+    except (ValidationError, yaml.YAMLError, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no recipe: {error}") from error
     recipe = found if out is None else found.model_copy(update={"out": out})
     for name, run in recipe.runs.items():
@@ -98,6 +100,29 @@ def settings_of(recipe: Recipe, name: str) -> config.Config:
     return config.from_values(values_of(recipe, name), f"run {name}")
 
 
+def mark_of(recipe: Recipe, name: str) -> str:
+    """What a finished run is the result of, wherever the recipe's folder is: its own settings and verbs, the marks of the runs
+    that it needs, and the weights and workflows that it names. Raises UserError when one of those is missing."""
+    run = recipe.runs[name]
+    values = config.merged(recipe.base, run.config)
+    lines = [yaml.safe_dump(values, sort_keys=False), f"verbs: {' '.join(run.verbs)}"]
+    for need in run.needs:
+        lines.append(f"{need}: {hashlib.sha256(mark_of(recipe, need).encode()).hexdigest()}")
+    for section, key in (("backbone", "path"), ("synthesize", "lora"), ("synthesize", "workflow"), ("train", "init_lora")):
+        named = values.get(section, {}).get(key)
+        if named and "{out}" not in named and not Path(named).is_dir():
+            if not (ROOT / named).is_file():
+                raise UserError(f"run {name}: there is no {ROOT / named}, which {section}.{key} names")
+            lines.append(f"{named}: {hashlib.sha256((ROOT / named).read_bytes()).hexdigest()}")
+    return "\n".join(lines) + "\n"
+
+
+def is_finished(recipe: Recipe, name: str) -> bool:
+    """Whether a run is there as the recipe has it now."""
+    mark = folder_of(recipe, name) / DONE
+    return mark.is_file() and mark.read_text("utf-8") == mark_of(recipe, name)
+
+
 def ordered(recipe: Recipe, names: list[str]) -> list[str]:
     """The runs and all that they need, each after what it needs. Raises UserError for a circle or an unknown name."""
     done: list[str] = []
@@ -125,17 +150,20 @@ def main(options: argparse.Namespace) -> int:
         file = folder / "run.yaml"
         commands = [[sys.executable, "-m", "training", verb, str(file)] for verb in recipe.runs[name].verbs]
         if options.list:
-            print(f"# {name}\npython -m training ablate {options.recipe} --run {name}")
+            where = "" if options.out is None else f" --out {options.out}"
+            print(f"# {name}\npython -m training ablate {options.recipe} --run {name}{where}")
             continue
-        text = yaml.safe_dump(values_of(recipe, name), sort_keys=False)
-        mark = folder / DONE
-        if mark.is_file() and mark.read_text("utf-8") == text:
+        if is_finished(recipe, name):
             print(f"{name}: finished", flush=True)
             continue
+        mark = folder / DONE
         if mark.is_file():
-            raise UserError(f"{folder} was made by another version of its run; delete it, or name another folder with --out")
+            raise UserError(
+                f"{folder} was made by another version of its run, or of what it needs or reads; delete it, or name another folder "
+                f"with --out"
+            )
         folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, "utf-8")
+        file.write_text(yaml.safe_dump(values_of(recipe, name), sort_keys=False), "utf-8")
         for command in commands:
             print(f"{name}: {command[3]}", flush=True)
             status = subprocess.run(command).returncode
@@ -143,5 +171,5 @@ def main(options: argparse.Namespace) -> int:
                 print(f"error: {name}: {command[3]} ended with status {status}; see above, then run this again", file=sys.stderr)
                 return status
         with atomic(mark) as partial:
-            partial.write_text(text, "utf-8")
+            partial.write_text(mark_of(recipe, name), "utf-8")
     return 0

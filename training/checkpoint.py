@@ -127,7 +127,7 @@ class TrainState:
                 if stored.get(key) != self.run.get(key):
                     raise ValueError(
                         f"{path} was saved by a run with {key} {stored.get(key, 'not stated')}, this one has "
-                        f"{self.run.get(key, 'none')}: give the same arguments and files to go on, or another --out to start anew"
+                        f"{self.run.get(key, 'none')}: give the same settings and files to go on, or another folder to start anew"
                     )
             self._check_length(path, header)
             # copies: optimizers keep what they are given, and Windows does not replace a file that is mapped into memory
@@ -173,7 +173,7 @@ class TrainState:
         if steps is not None and steps != self.steps and step > flat_steps(steps):
             raise ValueError(
                 f"{path} was saved at step {step} of {steps}, when the learning rate was already falling to zero, and this run has "
-                f"{self.steps} steps; give --steps {steps} to go on, or another --out with the weights as the start of a new run"
+                f"{self.steps} steps; set {steps} steps to go on, or another folder with the weights as the start of a new run"
             )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import evidence
-from training import config
+from training import ablate, config
 from training.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,10 +24,12 @@ def test_pairs_are_their_seed() -> None:
 
 def test_an_estimator_of_people_sees_no_animal() -> None:
     animal, human = evidence.sample_pairs("nonhuman", 0, 1)[0], evidence.sample_pairs("human", 0, 1)[0]
-    assert not evidence.driver_of(animal, "pose", sees_animals=False).any()
+    assert not evidence.driver_of(animal, "pose").any()
     assert evidence.driver_of(animal, "pose", sees_animals=True).any()
-    assert evidence.driver_of(human, "pose", sees_animals=False).any()
-    assert evidence.driver_of(animal, "rgb", sees_animals=False).shape == (17, 96, 64, 3)
+    assert evidence.driver_of(human, "pose").any()
+    elsewhere = evidence.driver_of(human, "pose", elsewhere=True)
+    assert elsewhere.any() and not np.array_equal(elsewhere, evidence.driver_of(human, "pose"))
+    assert evidence.driver_of(animal, "rgb").shape == (17, 96, 64, 3)
 
 
 def test_prompts_are_those_of_training() -> None:
@@ -51,20 +53,23 @@ def test_intervals_hold_the_mean_and_shrink_with_more_pairs() -> None:
     assert gone["psnr"] is None and "psnr_ci" not in gone
 
 
-def test_a_missing_lora_names_its_command(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"ablate training/recipes/marionette\.yaml --run pose_full"):
-        evidence.load(tmp_path, "pose_full")
+def test_a_lora_that_is_missing_or_not_finished_names_its_command(tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"ablate training/recipes/marionette\.yaml --run pose_full --out"):
+            evidence.file_of(tmp_path, "pose_full")
+        (tmp_path / "pose_full" / "train").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pose_full" / "train" / "lora.safetensors").write_bytes(b"of an early step")
+    recipe = ablate.load(evidence.RECIPE, tmp_path)
+    (tmp_path / "pose_full" / ablate.DONE).write_text(ablate.mark_of(recipe, "pose_full"), "utf-8")
+    assert evidence.file_of(tmp_path, "pose_full")[0].read_bytes() == b"of an early step"
 
 
 def test_the_shipped_lora_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For real, with few steps: the figures are those of pictures, and a driver makes a difference."""
     monkeypatch.setattr(evidence, "STEPS", 4)
-    folder = tmp_path / "rgb_synthetic"
-    (folder / "train").mkdir(parents=True)
-    (folder / "train" / "lora.safetensors").write_bytes((ROOT / "models/loras/marionette_rgb.safetensors").read_bytes())
-    config.save(config.from_values({"preset": "marionette", "out": str(folder), "variant": "rgb"}, "test"), folder / "train")
-    pairs = evidence.sample_pairs("human", 0, 4)
-    figures, results = evidence.measure_group(evidence.load(tmp_path, "rgb_synthetic"), pairs, 0, sees_animals=False)
+    settings = config.from_values({"preset": "marionette", "out": str(tmp_path), "variant": "rgb"}, "test")
+    network = evidence.load(ROOT / "models/loras/marionette_rgb.safetensors", settings)
+    figures, results = evidence.measure_group(network, evidence.sample_pairs("human", 0, 4), 0)
     assert [result.shape for result in results] == [(17, 96, 64, 3)] * 4
     found = evidence.summary(figures)
     assert found["n"] == 4 and 8 < found["psnr"] < 40 and 0 < found["ssim"] < 1
@@ -73,5 +78,5 @@ def test_the_shipped_lora_is_measured(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_rows_that_are_missing_stop_before_the_measuring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["evidence", "--loras", str(tmp_path), "--rows", "pose_full"])
-    with pytest.raises(SystemExit, match="there is no"):
+    with pytest.raises(SystemExit, match="holds no finished LoRA"):
         evidence.main()

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from dreamactor_core.contract import Contract
 from training import config
 from training.__main__ import main
-from training.config import Timesteps
+from training.checkpoint import TrainState
+from training.config import Augment, Timesteps
 from training.errors import UserError
 from training.latents.read import Cache
 from training.lora_file import sha256
@@ -152,9 +153,45 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(world: Path, tmp_path: Pa
     ("change", "key"), [({"lr": 2e-3}, "lr"), ({"seed": 1}, "seed"), ({"loss": "full"}, "loss"), ({"batch": 4}, "batch")], ids=str
 )
 def test_a_run_is_not_gone_on_with_on_other_terms(change: dict, key: str, world: Path, plain: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"with {key} "):
+    with pytest.raises(UserError, match=f"with {key} "):
         Trainer(config.load(run_file(world, plain, **change)))
     run_file(world, plain)
+
+
+def test_what_is_cut_off_between_lora_state_and_validation_is_made_up_for(
+    world: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fills up at the last state; then the call is ended before its validation, with half a line in the log."""
+    run, real = run_file(world, tmp_path), TrainState.save
+
+    def full(self: TrainState, path: Path, step: int, write: bool = True) -> None:
+        if step == 2:
+            raise OSError(28, "No space left on device")
+        real(self, path, step, write)
+
+    monkeypatch.setattr(TrainState, "save", full)
+    assert main(["train", str(run)]) == 1
+    monkeypatch.setattr(TrainState, "save", real)
+    monkeypatch.setattr(Trainer, "_look", lambda *_: sys.exit(9))
+    with pytest.raises(SystemExit):
+        main(["train", str(run)])
+    monkeypatch.undo()
+    with (tmp_path / "train" / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"step": 2, "validation_lo')
+    assert main(["train", str(run)]) == 0
+    assert furthest(load_file(tmp_path / "train" / "lora.safetensors"), load_file(plain / "train" / "lora.safetensors")) == 0
+    assert [line for line in log_of(tmp_path) if "validation_loss" in line] == [
+        line for line in log_of(plain) if "validation_loss" in line
+    ]
+
+
+def test_held_out_samples_of_keypoints_look_the_same_each_time(world: Path, tmp_path: Path) -> None:
+    settings = config.load(run_file(world, tmp_path, cache="keypoints"))
+    shaken = settings.model_copy(update={"cache": settings.cache.model_copy(update={"augment": Augment(normalise=1, bones=1)})})
+    trainer = Trainer(shaken)
+    one, again = (trainer.held_out.batch([0, 1], [Chance(0, step, 0)] * 2, train=False)[0].given for step in (0, 5))
+    plain = Trainer(settings).held_out.batch([0, 1], [Chance(0, 0, 0)] * 2, train=False)[0].given
+    assert torch.equal(one, again) and not torch.equal(one, plain), "augmented as in training, always alike"
 
 
 def test_a_warm_start_is_another_run(world: Path, plain: Path, tmp_path: Path) -> None:
@@ -178,6 +215,8 @@ def test_a_parent_that_does_not_fit_is_refused(world: Path, plain: Path, tmp_pat
         save_file(tensors, tmp_path / "parent.safetensors", metadata | {f"dreamactor_m2.{key}": value})
         with pytest.raises(UserError, match=message):
             Trainer(config.load(run_file(world, tmp_path, init_lora=str(tmp_path / "parent.safetensors"))))
+    with pytest.raises(UserError, match=r"of rank 4, expected train\.rank, 8"):
+        Trainer(config.load(run_file(world, tmp_path, rank=8, init_lora=str(plain / "train" / "lora.safetensors"))))
     (tmp_path / "parent.safetensors").write_bytes(b"no")
     with pytest.raises(UserError, match="can't be the start"):
         Trainer(config.load(run_file(world, tmp_path, init_lora=str(tmp_path / "parent.safetensors"))))
@@ -188,6 +227,9 @@ def test_a_cache_of_another_run_is_refused(world: Path, tmp_path: Path) -> None:
     settings = config.load(run)
     with pytest.raises(UserError, match="layout spatial, expected temporal"):
         Trainer(settings.model_copy(update={"layout": "temporal"}))
+    augment = settings.cache.augment.model_copy(update={"bones": 0.5})
+    with pytest.raises(UserError, match="a cache with augment"):
+        Trainer(settings.model_copy(update={"cache": settings.cache.model_copy(update={"augment": augment})}))
     with pytest.raises(UserError, match="no train shards"):
         Trainer(config.load(run_file(world, tmp_path, cache="nothing")))
     with pytest.raises(UserError, match="batch is 3, expected a multiple of 1 processes times 2"):

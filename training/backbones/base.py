@@ -72,8 +72,9 @@ class VideoBackbone(ABC):
         """The network on the CPU, frozen. Raises UserError when a file is missing or is not of this network."""
 
     @abstractmethod
-    def load_encoders(self, device: torch.device) -> Encoders:
-        """VAE, text encoder and image encoder. Raises UserError when a file is missing."""
+    def load_encoders(self, device: torch.device, only_vae: bool = False) -> Encoders:
+        """VAE, text encoder and image encoder. With `only_vae` the others, which are many times as large, are left out, and `text`
+        and `image` are not to be called. Raises UserError when a file is missing."""
 
     @abstractmethod
     def weights(self) -> dict[str, list[Path]]:

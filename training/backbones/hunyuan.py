@@ -24,9 +24,10 @@ _TEXT, _MASK, _GLYPH, _GLYPH_MASK = "text", "text_mask", "glyph", "glyph_mask"
 class HunyuanEncoders(Encoders):
     """The pipeline's own encoders."""
 
-    def __init__(self, pipeline: HunyuanVideo15ImageToVideoPipeline, device: torch.device) -> None:
-        self.pipeline, self.device = pipeline, device
-        self.vae = pipeline.vae.eval().requires_grad_(False)
+    def __init__(
+        self, vae: AutoencoderKLHunyuanVideo15, pipeline: HunyuanVideo15ImageToVideoPipeline | None, device: torch.device
+    ) -> None:
+        self.vae, self.pipeline, self.device = vae.eval().requires_grad_(False), pipeline, device
 
     @torch.no_grad()
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -73,17 +74,19 @@ class HunyuanBackbone(VideoBackbone):
         quantized(model.transformer_blocks, self.settings.base)
         return model
 
-    def load_encoders(self, device: torch.device) -> HunyuanEncoders:
+    def load_encoders(self, device: torch.device, only_vae: bool = False) -> HunyuanEncoders:
         vae = self.network(AutoencoderKLHunyuanVideo15, "vae", torch.float32)
         if vae.config.latent_channels != self.channels:
             raise UserError(f"{self.part('vae')} has {vae.config.latent_channels} channels, expected {self.channels}")
+        if only_vae:
+            return HunyuanEncoders(vae.to(device), None, device)
         for name in ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "image_encoder", "feature_extractor"):
             self.part(name)
         with reading(self.folder(), self.settings.name):
             pipeline = HunyuanVideo15ImageToVideoPipeline.from_pretrained(
                 self.folder(), transformer=None, guider=None, vae=vae, local_files_only=True, dtype=self.dtype
             )
-        return HunyuanEncoders(pipeline.to(device), device)
+        return HunyuanEncoders(vae.to(device), pipeline.to(device), device)
 
     def weights(self) -> dict[str, list[Path]]:
         return {

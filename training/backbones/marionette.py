@@ -50,7 +50,7 @@ class MarionetteBackbone(WanBackbone):
         quantized(model.blocks, self.settings.base)
         return model
 
-    def load_encoders(self, device: torch.device) -> MarionetteEncoders:
+    def load_encoders(self, device: torch.device, only_vae: bool = False) -> MarionetteEncoders:
         return MarionetteEncoders(device)
 
     def weights(self) -> dict[str, list[Path]]:

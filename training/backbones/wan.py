@@ -19,7 +19,7 @@ _MASK_CHANNELS = 4
 class WanEncoders(Encoders):
     """The pipeline's own encoders."""
 
-    def __init__(self, vae: AutoencoderKLWan, pipeline: WanImageToVideoPipeline, device: torch.device) -> None:
+    def __init__(self, vae: AutoencoderKLWan, pipeline: WanImageToVideoPipeline | None, device: torch.device) -> None:
         self.vae, self.pipeline, self.device = vae.eval().requires_grad_(False), pipeline, device
         shape = (1, -1, 1, 1, 1)
         self._mean, self._std = (torch.tensor(value).view(shape) for value in (vae.config.latents_mean, vae.config.latents_std))
@@ -91,11 +91,13 @@ class WanBackbone(VideoBackbone):
         quantized(model.blocks, self.settings.base)
         return model
 
-    def load_encoders(self, device: torch.device) -> WanEncoders:
+    def load_encoders(self, device: torch.device, only_vae: bool = False) -> WanEncoders:
         # the reference implementation encodes in float32
         vae = self.network(AutoencoderKLWan, "vae", torch.float32)
         if vae.config.z_dim != self.channels:
             raise UserError(f"{self.part('vae')} has {vae.config.z_dim} channels, expected the {self.channels} of Wan 2.1's VAE")
+        if only_vae:
+            return WanEncoders(vae.to(device), None, device)
         for name in ("text_encoder", "tokenizer", *(["image_encoder"] if self.settings.name == "wan2.1-i2v-14b" else [])):
             self.part(name)
         with reading(self.folder(), self.settings.name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -12,7 +13,7 @@ from training.config import Config
 from training.errors import UserError
 from training.latents import header
 from training.latents.read import Cache
-from training.lora_file import sha256
+from training.lora_file import rank_of, sha256
 
 
 def backbone_sha256(backbone: VideoBackbone) -> str:
@@ -43,6 +44,11 @@ def check_cache(settings: Config, backbone: VideoBackbone, cache: Cache, split: 
         "fps": f"{settings.clip.fps:g}", "lead_in": str(settings.clip.spec().lead_in),
         "vae_sha256": header.files_hash(files["vae"]), "text_sha256": header.files_hash(files["text"]),
     }  # fmt: skip
+    if settings.variant == "pose":
+        expected["variants"] = str(settings.cache.variants)
+        if settings.cache.variants:  # keypoints are augmented in training, by what this run says
+            expected["augment"] = json.dumps(settings.cache.augment.model_dump(), sort_keys=True)
+    expected["text"] = settings.cache.text
     for key, value in expected.items():
         if cache.header(key) != value:
             raise UserError(
@@ -51,15 +57,19 @@ def check_cache(settings: Config, backbone: VideoBackbone, cache: Cache, split: 
             )
 
 
-def check_parent(path: Path, own: Contract) -> None:
-    """Raises UserError for a LoRA that this run can't begin with: of another network, layout or expert, or rgb before pose."""
+def check_parent(path: Path, own: Contract, rank: int) -> None:
+    """Raises UserError for a LoRA that this run can't begin with: of another network, layout, expert or rank, or rgb before
+    pose."""
     try:
         with safe_open(path, "pt") as file:
             parent = Contract.from_metadata(file.metadata(), path.name)
-    except (OSError, SafetensorError, ContractError) as error:
+        found = rank_of(path)
+    except (OSError, SafetensorError, ContractError, ValueError) as error:
         raise UserError(f"train.init_lora: {path} can't be the start of this run ({error})") from error
     if own.variant == "pose" and parent.variant != "pose":
         raise UserError(f"{path} is a LoRA of variant {parent.variant}, expected pose: a pose LoRA comes before the rgb LoRA")
+    if found != rank:
+        raise UserError(f"{path} is of rank {found}, expected train.rank, {rank}: set it to {found}, or begin with another LoRA")
     for key in ("backbone", "layout", "expert", "backbone_sha256"):
         got, expected = getattr(parent, key), getattr(own, key)
         if got != expected:

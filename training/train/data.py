@@ -88,11 +88,11 @@ class Batches:
     ) -> tuple[Batch, torch.Tensor, torch.Tensor]:
         """Samples with what is drawn for each: the batch, noise levels (B,) and noise like `clean`.
 
-        With `train` False the first augmented version is taken, or no augmentation, and no text is dropped.
+        With `train` False every call gives a sample the same augmentation, as a cache of skeletons has, and no text is dropped.
         """
         given, clean, contexts, sigmas, noises = [], [], [], [], []
         for number, chance in zip(numbers, chances, strict=True):
-            rng, generator = chance.rng(), chance.torch()
+            rng, generator = chance.rng() if train else np.random.default_rng([0, number]), chance.torch()
             drop = train and rng.random() < self.settings.train.drop_text
             tensors = self.cache.tensors(number)
             condition, target = self._condition(number, tensors, rng, train).float(), tensors["target"].float()
@@ -121,13 +121,12 @@ class Batches:
         reference = tensors["reference"].permute(1, 2, 0).numpy()
         height, width = reference.shape[:2]
         poses = skeletons.from_array(tensors["joints"].numpy(), height, width)
-        if train:
-            place = self.cache.places[number]
-            others = self._by_body[place.bucket, place.body]
-            other = others[int(rng.integers(len(others)))]
-            joints = self.cache.tensors(other, ("joints",))["joints"].numpy()
-            bodies = [] if other == number else [skeletons.from_array(joints, height, width)]
-            poses = skeletons.augmented(poses, self.settings.cache.augment, rng, bodies)
+        place = self.cache.places[number]
+        others = self._by_body[place.bucket, place.body]
+        other = others[int(rng.integers(len(others)))]
+        joints = self.cache.tensors(other, ("joints",))["joints"].numpy()
+        bodies = [] if other == number else [skeletons.from_array(joints, height, width)]
+        poses = skeletons.augmented(poses, self.settings.cache.augment, rng, bodies)
         spec = self.settings.clip.spec(len(poses) + int(self.cache.header("lead_in")))
         return condition_of(self.encoders, self.settings.layout, reference, skeletons.drawn(poses), spec).cpu()
 

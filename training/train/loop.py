@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -10,13 +11,18 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from safetensors import SafetensorError
 from tqdm import tqdm
 
+from headless.atomic import atomic
 from training import backbones
 from training.checkpoint import TrainState, whole
 from training.config import Config
+from training.errors import UserError
 from training.latents.read import Cache
 from training.lora_file import add_lora, load_lora, lora_state, save_lora
 from training.train import optimizers, parallel
@@ -53,16 +59,15 @@ class Trainer:
         check_cache(settings, self.backbone, self.cache, "train")
         self.contract = contract_of(settings, self.backbone, self.cache)
         if train.init_lora is not None:
-            check_parent(train.init_lora, self.contract)
+            check_parent(train.init_lora, self.contract, train.rank)
         self.sheets = Sheets(settings, self.folder) if self.main and train.sample_sheets else None
         model = self.backbone.load_transformer()
-        encoders = self.backbone.load_encoders(self.accelerator.device) if self.cache.header("variants") == "0" else None
+        keypoints = self.cache.header("variants") == "0"
+        encoders = self.backbone.load_encoders(self.accelerator.device, only_vae=True) if keypoints else None
         torch.manual_seed(train.seed)  # of the LoRA's first half
         add_lora(model, train.rank, self.backbone.family)
         if train.init_lora is not None:
             load_lora(model, train.init_lora, self.backbone.rename)
-        for parameter in lora_state(model).values():
-            parameter.data = parameter.data.float()
         if train.checkpointing:
             model.enable_gradient_checkpointing()
         model.train()
@@ -79,7 +84,10 @@ class Trainer:
             {"lora": self.trained}, {"adapter": self.optimizer}, {"lora": averaged} if averaged else {}, self._run(),
             train.steps if train.schedule == "trapezoid" else None,
         )  # fmt: skip
-        self.first = self.state.load(self.folder / STATE) if (self.folder / STATE).exists() else 0
+        try:
+            self.first = self.state.load(self.folder / STATE) if (self.folder / STATE).exists() else 0
+        except (ValueError, SafetensorError) as error:
+            raise UserError(str(error)) from error
         if train.compile:
             for block in self._blocks(self.accelerator.unwrap_model(self.model)):
                 block.compile()
@@ -100,11 +108,13 @@ class Trainer:
         if train.schedule == "cosine":
             free -= {"steps"}
         about = {key: json.dumps(value) for key, value in train.model_dump(mode="json").items() if key not in free}
-        contract = self.contract
+        contract, settings = self.contract, self.settings
+        if self.cache.header("variants") == "0":  # else the cache has it, of which there is a hash
+            about["augment"] = json.dumps(settings.cache.augment.model_dump(), sort_keys=True)
         return about | {
             "backbone_sha256": contract.backbone_sha256, "parent_sha256": contract.parent_sha256,
-            "base": self.settings.backbone.base, "dataset_sha256": contract.dataset_sha256, "variant": contract.variant,
-            "layout": contract.layout,
+            "base": settings.backbone.base, "dtype": settings.backbone.dtype, "frames": contract.frames, "sizes": contract.sizes,
+            "dataset_sha256": contract.dataset_sha256, "variant": contract.variant, "layout": contract.layout,
         }  # fmt: skip
 
     @contextmanager
@@ -161,8 +171,16 @@ class Trainer:
         return total * processes / train.batch
 
     def save(self, step: int) -> None:
-        """Write state and LoRA; earlier LoRAs stay as far as `keep` says."""
-        self.state.save(self.folder / STATE, step, self.main)
+        """Write LoRA and state, the state last: what it speaks of is there. Earlier LoRAs stay as far as `keep` says.
+
+        Raises UserError when there is no room.
+        """
+        try:
+            self._write(step)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{self.folder} can't be written to ({error}); make room, and the same command goes on") from error
+
+    def _write(self, step: int) -> None:
         chosen = self.ema or self.trained
         tensors = {key.replace("/", "."): whole(value.detach()).cpu() for key, value in chosen.items()}
         if self.main:
@@ -171,6 +189,7 @@ class Trainer:
                 save_lora(tensors, path, self.contract, self.backbone.rename, torch.float32)
             for old in sorted(self.folder.glob("lora_[0-9]*.safetensors"))[: -self.settings.train.keep]:
                 old.unlink()
+        self.state.save(self.folder / STATE, step, self.main)
 
     def run(self) -> None:
         """Train from where the state is to the end."""
@@ -181,6 +200,8 @@ class Trainer:
         steps = range(self.first, train.steps)
         progress = tqdm(steps, initial=self.first, total=train.steps, disable=not self.main, unit="step", mininterval=often)
         with nullcontext() if log is None else log:
+            if self.first and not self._was_looked_at(log):  # it was ended between the checkpoint and this
+                self._look(self.first, log)
             for step in progress:
                 recent.append(self.step(step))
                 done = step + 1
@@ -196,11 +217,19 @@ class Trainer:
                     self._look(done, log)
         accelerator.wait_for_everyone()
 
+    def _was_looked_at(self, log: Log | None) -> bool:
+        """Whether the log has the checkpoint's validation, or none is asked for. Every process gets the main one's answer."""
+        if self.held_out is None or not self.settings.train.validate_on:
+            return True
+        answer = [log is not None and self.first in log.validated]
+        return bool(broadcast_object_list(answer)[0])
+
     def _look(self, step: int, log: Log | None) -> None:
-        """Validation and sample sheet."""
+        """Validation and sample sheet. A sheet that can't be made is told of and left out: it is for people."""
         train = self.settings.train
         if self.held_out is not None and train.validate_on:
-            numbers = list(range(min(train.validate_on, len(self.held_out.cache))))
+            count = len(self.held_out.cache)
+            numbers = sorted({int(k) for k in np.linspace(0, count - 1, min(train.validate_on, count)).round()})  # of every bucket
             micro = max(2, train.batch // (self.accelerator.num_processes * train.accumulate))
             with self.averaged():
                 right, other = validate(self.backbone, self.model, self.held_out, numbers, micro, self.accelerator)
@@ -208,7 +237,10 @@ class Trainer:
                 log.write(step, validation_loss=right, with_another_driver=other)
         if step % train.sample_every == 0 or step == train.steps:
             if self.sheets is not None:
-                self.sheets.make(self.folder / LORA, self.folder / f"samples_{step:06d}.png")
+                try:
+                    self.sheets.make(self.folder / LORA, self.folder / f"samples_{step:06d}.png")
+                except (RuntimeError, OSError, UserError) as error:
+                    tqdm.write(f"warning: there is no sample sheet of step {step}: {error}", sys.stderr)
             self.accelerator.wait_for_everyone()
 
 
@@ -217,10 +249,12 @@ class Log:
 
     def __init__(self, folder: Path, tensorboard: bool, first: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.path, self.writer = folder / LOG, None
+        self.path, self.writer, self.validated = folder / LOG, None, set[int]()
         if self.path.exists():  # what was logged after the state that is gone on from is logged again
-            lines = [line for line in self.path.read_text("utf-8").splitlines() if json.loads(line)["step"] <= first]
-            self.path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+            lines = [(line, read) for line in self.path.read_text("utf-8").splitlines() if (read := _read(line))["step"] <= first]
+            with atomic(self.path) as partial:
+                partial.write_text("".join(f"{line}\n" for line, _ in lines), "utf-8")
+            self.validated = {read["step"] for _, read in lines if "validation_loss" in read}
         self._file = self.path.open("a", encoding="utf-8")
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
@@ -245,3 +279,11 @@ class Log:
         self._file.close()
         if self.writer is not None:
             self.writer.close()
+
+
+def _read(line: str) -> dict[str, Any]:
+    """A line of the log; one that was cut short is of no step."""
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return {"step": math.inf}

@@ -66,7 +66,8 @@ def losses(
 
     Args:
         over: `generated` half, or the `full` composite.
-        weighting: `min_snr`: min(SNR, 5) / (SNR + 1), which is min-SNR's for a velocity.
+        weighting: `min_snr`: min(SNR, 5) s^2 with SNR = ((1 - s) / s)^2, which is min-SNR's min(SNR, 5) on the error of x: an error
+            of the velocity e - x is one of x by s.
     """
     s = sigma.view(-1, 1, 1, 1, 1)
     x = (1 - s) * batch.clean + s * noise
@@ -76,5 +77,5 @@ def losses(
     loss = error.square().mean((1, 2, 3, 4))
     if weighting == "min_snr":
         snr = ((1 - sigma) / sigma.clamp_min(1e-3)).square()
-        loss = loss * snr.clamp_max(_GAMMA) / (snr + 1)
+        loss = loss * snr.clamp_max(_GAMMA) * sigma.square()
     return loss

@@ -27,6 +27,12 @@ def check(accelerator: Accelerator, settings: Config) -> None:
             f"accelerate was configured for {accelerator.distributed_type.value}, expected plain processes, as in "
             f"training/profiles/; `train.sharding: fsdp2` shares the network out"
         )
+    if accelerator.mixed_precision != "no" or accelerator.gradient_accumulation_steps != 1:
+        raise UserError(
+            f"accelerate was configured for mixed precision {accelerator.mixed_precision} and "
+            f"{accelerator.gradient_accumulation_steps} accumulated steps, expected no and 1: backbone.dtype and train.accumulate "
+            f"say it; launch with a file of training/profiles/"
+        )
     if train.sharding == "fsdp2":
         if processes == 1:
             raise UserError("train.sharding is fsdp2 and there is one process; launch several, see training/profiles/")
@@ -50,14 +56,20 @@ def prepare(
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-    # what is shared out together is of one type; the arithmetic is in the backbone's
-    model.float().to(accelerator.device)
-    half = torch.bfloat16 if settings.backbone.dtype == "bfloat16" else None
-    policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32)
-    mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+    # no cast by the policy: the backbones run under autocast, and half precision can't tell neighbouring timesteps apart
+    policy = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
+    options = {"mesh": init_device_mesh(accelerator.device.type, (accelerator.num_processes,)), "mp_policy": policy}
+    # what is shared out together has to be of one type. LoRA layers are in float32 and go by themselves; of the frozen weights
+    # those that the network keeps in float32 are few and small, and every process has all of them
+    kept = max((p for p in blocks[0].parameters() if not p.requires_grad), key=torch.Tensor.numel).dtype
+    few = {p for p in model.parameters() if not p.requires_grad and p.dtype != kept}
+    for parameter in few:
+        parameter.data = parameter.data.to(accelerator.device)
+    for layer in [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m.weight.requires_grad]:
+        fully_shard(layer, **options)
     for block in blocks:
-        fully_shard(block, mesh=mesh, mp_policy=policy)
-    return fully_shard(model, mesh=mesh, mp_policy=policy)
+        fully_shard(block, **options, ignored_params=few)
+    return fully_shard(model, **options, ignored_params=few)
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from bootstrap import SetupError
+from bootstrap.host import find_host
 from headless.client import Client, Prompt, by_title, files, id_by_title
 from headless.media import read_image, write_image, write_mp4
 from headless.server import HostServer
@@ -39,7 +41,7 @@ def workflow_of(settings: Config) -> Prompt:
 
 
 class Sheets:
-    """Makes the sheets of a run. Raises UserError at once when workflow or held-out clips are missing."""
+    """Makes the sheets of a run. Raises UserError at once when workflow, ComfyUI or held-out clips are missing."""
 
     def __init__(self, settings: Config, folder: Path) -> None:
         self.settings, self.folder, self.graph = settings, folder, workflow_of(settings)
@@ -48,6 +50,10 @@ class Sheets:
                 by_title(self.graph, title)
             except KeyError as error:
                 raise UserError(f"train.sample_workflow: {error.args[0]}") from error
+        try:
+            find_host()
+        except SetupError as error:
+            raise UserError(f"train.sample_sheets needs a ComfyUI: {error}; or set sample_sheets: 0") from error
         self.samples = split(settings)["validation"][: settings.train.sample_sheets]
         if not self.samples:
             raise UserError("train.sample_sheets needs held-out samples; set cache.validation, or sample_sheets: 0")
@@ -83,7 +89,9 @@ class Sheets:
             text = json.dumps({"frames": frames, "frame_ms": 1000 / sample.fps})
             (server.input_dir / "sample_poses.json").write_text(text, "utf-8")
             by_title(graph, "Driving poses")["inputs"]["poses"] = "sample_poses.json"
-            by_title(graph, "Skeleton")["inputs"].update(width=sample.width, height=sample.height, fit="canvas")
+            # normalised by their box where most of training was
+            fit = "people" if self.settings.cache.augment.normalise > 0.5 else "canvas"
+            by_title(graph, "Skeleton")["inputs"].update(width=sample.width, height=sample.height, fit=fit)
         else:
             write_mp4(server.input_dir / "sample_drive.mp4", read_driver(sample, spec), sample.fps, crf=8)
             by_title(graph, "Driving video")["inputs"]["file"] = "sample_drive.mp4"
