@@ -47,7 +47,7 @@ class Header:
         text: How prompts were made, `fused` or `concatenated`. variants: Augmented versions of each skeleton; 0: keypoints instead.
         augment: The augmentation's settings, as JSON; empty for rgb.
         skeleton: The convention of the skeletons; empty for rgb.
-        pairs: Where drivers are from: `self`, `synthetic` or `ground_truth`.
+        pairs: Where drivers are from: `self`, or of `synthetic`, `ground_truth` and `filmed` those that there are.
         manifest_sha256: Of the samples' lines and the sizes of their files.
     """
 
