@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,11 @@ from safetensors.torch import load_file
 from dreamactor_core.clips import ClipSpec
 from dreamactor_core.conditions import build_condition
 from dreamactor_core.layout import SpatialLayout
-from dreamactor_core.poses import from_body_joints
+from dreamactor_core.order import steady_people
+from dreamactor_core.poses import Person, PoseSequence, from_body_joints, from_pose_keypoint, to_pose_keypoint
 from training import backbones, config, manifest
 from training.__main__ import main
+from training.backbones.base import Context, Encoders
 from training.backbones.marionette import MarionetteEncoders
 from training.checkpoint import save_atomic
 from training.config import Augment
@@ -30,7 +33,7 @@ from training.errors import UserError
 from training.latents import build as building
 from training.latents import skeletons
 from training.latents.build import EMPTY, build, header_of, plan, split
-from training.latents.encode import read_driver, read_poses, read_target, to_pixels
+from training.latents.encode import Maker, read_driver, read_poses, read_target, to_pixels
 from training.latents.read import Cache
 from training.lora_file import sha256
 from training.marionette.world import FRAMES, HEIGHT, LEAD_IN, WIDTH, rng_for, sample_scene
@@ -301,10 +304,45 @@ def test_another_body_stands_where_the_own_one_stood() -> None:
     np.testing.assert_allclose(*directions, atol=1e-3)
 
 
+def test_people_are_in_order_as_in_the_nodes(clips: Path, tmp_path: Path) -> None:
+    """Two people whom the estimator lists the other way round in some frames, with the hands of each other's side."""
+    one, two = (from_body_joints(sample_scene(rng_for("train", 98, k), "human").keypoints(), HEIGHT, WIDTH) for k in (0, 1))
+
+    def person(frame: list[Person], shift: float) -> Person:
+        body = frame[0].body.copy()
+        body[:, 0] = body[:, 0] / 2 + shift
+        hands = [np.repeat(body[[wrist]], 21, 0) for wrist in (7, 4)]  # of the body's left and right
+        return Person(body=body, left_hand=hands[1], right_hand=hands[0])
+
+    rows = [[person(a, 0), person(b, WIDTH / 2)] for a, b in zip(one.frames, two.frames, strict=True)]
+    mixed = [row[::-1] if t % 5 == 4 else row for t, row in enumerate(rows)]
+    frames = to_pose_keypoint(PoseSequence(mixed, HEIGHT, WIDTH))
+    (tmp_path / "two.json").write_text(json.dumps({"frames": frames}), "utf-8")
+    sample = manifest.read(clips)[0].model_copy(update={"poses": tmp_path / "two.json"})
+
+    class Blind(Encoders):
+        def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+            return pixels
+
+        def decode(self, latents: torch.Tensor) -> torch.Tensor:
+            return latents
+
+        def text(self, prompts: Sequence[str]) -> list[Context]:
+            return [{} for _ in prompts]
+
+    maker = Maker(Blind(), "spatial", lambda _: SPEC, Augment(**PLAIN), 0, lambda *_: None)
+    joints = maker(sample, 0)[0]["joints"].numpy()
+    expected = skeletons.to_array(steady_people(read_poses(sample)[LEAD_IN:]))
+    assert np.array_equal(joints, expected)
+    assert not np.array_equal(joints, skeletons.to_array(read_poses(sample)[LEAD_IN:]))
+    groups = skeletons.from_array(joints, HEIGHT, WIDTH).frames
+    assert all(np.allclose(p.left_hand[0, :2], p.body[7, :2], atol=0.1) for people in groups for p in people)
+    places = np.array([[p.body[1, 0] for p in people] for people in groups])
+    assert (places[:, 0] < places[:, 1]).all()
+
+
 def test_joints_go_into_a_tensor_and_back() -> None:
     frames = json.loads(Path("tests/data/drives/dancer.json").read_text("utf-8"))["frames"][:4]
-    from dreamactor_core.poses import from_pose_keypoint, to_pose_keypoint
-
     poses = from_pose_keypoint(frames)
     back = skeletons.from_array(skeletons.to_array(poses), poses.height, poses.width)
     assert [f["people"][0]["pose_keypoints_2d"] for f in to_pose_keypoint(back)] == [

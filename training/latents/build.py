@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dreamactor_core.order import steady_people
 from dreamactor_core.poses import PoseSequence
 from training import backbones, config, manifest
 from training.backbones.base import Context, Encoders
@@ -150,7 +151,7 @@ def others_of(samples: Sequence[Sample]) -> Callable[[Sample, np.random.Generato
     def draw(sample: Sample, rng: np.random.Generator) -> PoseSequence | None:
         fitting = by_body[body_of(sample)]
         other = fitting[int(rng.integers(len(fitting)))]
-        return None if other.id == sample.id else read_poses(other)[:1]
+        return None if other.id == sample.id else steady_people(read_poses(other)[:1])
 
     return draw
 
