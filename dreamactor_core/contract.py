@@ -74,7 +74,7 @@ class Contract:
         frames: Frames of a training clip, lead-in included.
         sizes: Training sizes of one half, "WxH", comma-separated.
         skeleton: Skeleton convention (`openpose18`, `openpose18+face+hands`), empty for rgb.
-        pairs: Where training pairs came from: `self`, `ground_truth` or `synthetic`.
+        pairs: Where training pairs came from: `self`, `ground_truth`, `synthetic` or `filmed`.
         prompt_language: Language of the training prompts.
         backbone_sha256, parent_sha256, dataset_sha256: Of the files it was trained from; empty when unknown.
     """

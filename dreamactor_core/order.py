@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .hands import with_own_hands
 from .pairing import matched, reach
 from .poses import Person, PoseSequence
 
@@ -176,3 +177,8 @@ def in_steady_order(sequence: PoseSequence) -> PoseSequence:
             row[owner[j]] = people[look.place]
         ordered.append(row)
     return PoseSequence(ordered, sequence.height, sequence.width)
+
+
+def steady_people(sequence: PoseSequence) -> PoseSequence:
+    """The sequence for whoever takes the place in the list for the person: everybody has one place, and their own hands."""
+    return with_own_hands(in_steady_order(sequence))

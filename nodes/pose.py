@@ -15,8 +15,7 @@ from comfy_api.latest import io
 
 from ..dreamactor_core.augment import FITS, placed
 from ..dreamactor_core.clips import check_size
-from ..dreamactor_core.hands import with_own_hands
-from ..dreamactor_core.order import in_steady_order
+from ..dreamactor_core.order import steady_people
 from ..dreamactor_core.poses import PoseFormatError, PoseSequence, from_pose_keypoint, read_pose_file
 from .loaders import CATEGORY
 
@@ -47,8 +46,8 @@ def read_people(pose_keypoint: Any, what: str = "") -> PoseSequence:
 
 
 def read_clip(pose_keypoint: Any, what: str = "") -> PoseSequence:
-    """`read_people` for whoever takes the place in the list for the person: everybody has one place, and their own hands."""
-    return with_own_hands(in_steady_order(read_people(pose_keypoint, what)))
+    """`read_people`, with each of them at one place in the list."""
+    return steady_people(read_people(pose_keypoint, what))
 
 
 def _pose_files() -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import json
 import os
 import tempfile
@@ -9,19 +11,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from training.optimizer import flat_steps
 
 
 def save_atomic(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file so that a crash leaves either the old file or the new one."""
+    """Write a safetensors file so that a crash leaves either the old file or the new one. One process at a time writes a file.
+
+    Raises:
+        OSError: it can't be written, for instance because the disk is full; the message names it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.part"):  # of whoever was killed while writing it
+        with contextlib.suppress(OSError):
+            leftover.unlink()
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(handle)
     try:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, metadata)
+        try:
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, metadata)
+        except SafetensorError as error:  # the library has no other word for a full disk
+            raise OSError(f"{path} can't be written ({error})") from error
         _sort_metadata(Path(temporary))
         os.chmod(temporary, 0o644)  # mkstemp makes files that nobody else may read
         os.replace(temporary, path)

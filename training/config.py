@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from dreamactor_core.clips import ClipSpec
+from dreamactor_core.clips import ClipSpec, check_size
 from headless.atomic import atomic
 from training.errors import UserError
 
 PRESETS = Path(__file__).with_name("presets")
 BackboneName = Literal["wan2.1-i2v-14b", "wan2.2-i2v-a14b", "hunyuanvideo-1.5-i2v", "marionette"]
-Share = Field(ge=0, le=1)
+MULTIPLE = 16
+"""Pixels that sides of a clip are a multiple of: `stride` times `patch` of every backbone. A token must not hold the seam."""
 
 
 class Section(BaseModel):
@@ -34,6 +35,11 @@ class Clip(Section):
     @model_validator(mode="after")
     def _can_be(self) -> Clip:
         self.spec()
+        for width, height in self.sizes:
+            try:
+                check_size(height, width, MULTIPLE)
+            except ValueError as error:
+                raise ValueError(f"sizes has {width}x{height}, which tokens can't tile: {error}") from error
         return self
 
     def spec(self, frames: int | None = None) -> ClipSpec:
@@ -68,6 +74,12 @@ class Augment(Section):
     normalise: float = Field(1.0, ge=0, le=1)
     other_bodies: float = Field(0.0, ge=0, le=1)  # the proportions of another sample of the same data
     hidden_limbs: float = Field(0.0, ge=0, le=1)  # both arms or both legs unseen, so that only the text tells of them
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Augment:
+        if self.low > self.high:
+            raise ValueError(f"low is {self.low:g} and high is {self.high:g}, expected low to be at most high: exchange them")
+        return self
 
 
 class World(Section):
@@ -124,6 +136,12 @@ class Timesteps(Section):
     shift: float = Field(1.0, gt=0)
     low: float = Field(0.0, ge=0, lt=1)
     high: float = Field(1.0, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Timesteps:
+        if self.low >= self.high:
+            raise ValueError(f"low is {self.low:g} and high is {self.high:g}, expected low to be below high: exchange them")
+        return self
 
 
 class Train(Section):

@@ -30,7 +30,7 @@ class Sample(BaseModel):
         caption: The prompt. `motion` and `appearance` are its two halves where they are known apart.
         fps, frames, width, height: Of the target.
         source_sha256: Of the file that the target was cut from. `driving_sha256`: of the driving file.
-    pairs: e2e only: where the driving video is from: `synthetic`, `ground_truth` (a drawn world's), or `filmed`.
+        pairs: e2e only: where the driving video is from: `synthetic`, `ground_truth` (a drawn world's), or `filmed`.
         scores: Name of a measure to its value. `accepted`: the human's decision, None before it was made.
         note: Why it is as it is, for people.
     """

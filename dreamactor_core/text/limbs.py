@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..hands import with_own_hands
-from ..order import in_steady_order
+from ..order import steady_people
 from ..poses import BODY, HAND, PoseSequence
 
 THRESHOLD = 0.3
@@ -44,7 +43,7 @@ def _points(points: np.ndarray) -> np.ndarray:
 
 def follow(sequence: PoseSequence) -> list[Track]:
     """People from left to right as they first appear."""
-    frames = with_own_hands(in_steady_order(sequence)).frames
+    frames = steady_people(sequence).frames
     count = len(frames)
     tracks: list[Track] = []
     for who in range(max(map(len, frames), default=0)):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 import training.checkpoint as checkpoint
@@ -232,6 +232,38 @@ def test_a_crash_leaves_the_old_file_whole(
         assert torch.equal(load_file(path)["x"], torch.zeros(3))
     save_atomic({"x": torch.ones(3)}, path)
     assert torch.equal(load_file(path)["x"], torch.ones(3))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there a process cannot be given less room for its files")
+def test_a_full_disk_is_an_oserror_that_names_the_file(tmp_path: Path) -> None:
+    """The system refuses to write more than a few bytes, which the library reports in a class of its own."""
+    import resource
+    import signal
+
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"a\.safetensors can't be written") as caught:
+            save_atomic({"x": torch.zeros(100_000)}, tmp_path / "a.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert isinstance(caught.value.__cause__, SafetensorError)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, other = tmp_path / "a[1].safetensors", tmp_path / "b.safetensors"
+    for target in (path, other):
+        with monkeypatch.context() as killed:  # a process that is killed removes nothing
+            killed.setattr(checkpoint, "save_file", lambda *_: (_ for _ in ()).throw(MemoryError()))
+            killed.setattr(Path, "unlink", lambda *_, **__: None)
+            with pytest.raises(MemoryError):
+                save_atomic({"x": torch.ones(3)}, target)
+    assert len(list(tmp_path.iterdir())) == 2
+    save_atomic({"x": torch.ones(3)}, path)
+    left = sorted(file.name for file in tmp_path.iterdir())
+    assert left[0].startswith(".b.safetensors.") and left[1:] == [path.name], "those of other files may be in use"
 
 
 def test_the_file_appears_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import data_videos as videos
 
 from dreamactor_core.poses import from_body_joints
-from training.config import Config, validated
+from training import backbones
+from training.config import MULTIPLE, Backbone, BackboneName, Config, from_values, validated
 from training.data.cutting import Window, choose_size, cut, lengths
 from training.data.dropping import Drop
 from training.errors import UserError
@@ -122,3 +124,27 @@ def test_a_clip_file_is_the_same_each_time() -> None:
                 encoder.add(frame)
             files.add(encoder.finish())
         assert len(files) == 1, (height, width)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"clip": {"sizes": [[832, 480], [840, 480]]}}, r"clip: .*sizes has 840x480, .* the nearest are 832 and 848"),
+        ({"clip": {"sizes": [[480, 0]]}}, "height is 0, the nearest are 16"),
+        ({"train": {"timesteps": {"low": 0.9, "high": 0.9}}}, r"train\.timesteps: .*low is 0\.9 and high is 0\.9, expected low"),
+        ({"cache": {"augment": {"low": 1.2, "high": 0.8}}}, r"cache\.augment: .*low is 1\.2 and high is 0\.8, expected low"),
+    ],
+)
+def test_what_can_be_known_to_be_wrong_is_said_when_the_file_is_read(change: dict[str, Any], message: str) -> None:
+    given = {"preset": "wan2.1_i2v_14b", "out": "x"}
+    with pytest.raises(UserError, match=message):
+        from_values(given | change, "the test")
+    allowed = {"cache": {"augment": {"low": 1.0, "high": 1.0}}, "train": {"timesteps": {"low": 0.9}}}
+    assert from_values(given | allowed, "the test").cache.augment.low == 1
+
+
+@pytest.mark.parametrize("name", get_args(BackboneName))
+def test_sizes_are_whole_tokens_of_every_backbone(name: str) -> None:
+    settings = Backbone(name=name, expert="low_noise" if name == "wan2.2-i2v-a14b" else "both")
+    backbone = backbones.get(settings)
+    assert backbone.stride * backbone.patch == MULTIPLE

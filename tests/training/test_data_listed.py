@@ -67,6 +67,7 @@ def test_pairs_pass_and_copies_do_not(folder: Path) -> None:
     ]
     (sample,), dropped = made(folder, lines)
     assert (sample.id, sample.kind, sample.caption, sample.scores) == ("other", "e2e", "a human", {"identity": 0.5})
+    assert sample.pairs == "filmed"
     assert sample.driving_sha256 == sha256_of(folder / "other.mp4") and sample.source_sha256 == sha256_of(folder / "target.mp4")
     for made_of, source in ((sample.target_video, "target.mp4"), (sample.driving_video, "other.mp4")):
         frames, truth = videos.read(made_of)[1], videos.read(folder / source)[1]

@@ -35,7 +35,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config(source: Path, out: Path, workers: int = 1) -> Config:
-    return videos.config(out, {"sizes": [[80, 120]], "frames": 17}, folder=source, workers=workers)
+    return videos.config(out, {"sizes": [[80, 112]], "frames": 17}, folder=source, workers=workers)
 
 
 def made(out: Path) -> dict[str, str]:
@@ -102,6 +102,21 @@ def test_only_what_changed_is_made_again(source: Path, tmp_path: Path) -> None:
     assert [(sample.width, sample.height) for sample in other] == [(32, 48)] * 3
 
 
+def test_clips_that_other_settings_wrote_over_are_made_again(tmp_path: Path) -> None:
+    """Settings are changed and set back: the names of the files are the same. A copy elsewhere is what it was."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    videos.write(folder / "0.mp4", videos.moving(30), 24)
+    large, small = videos.config(out, folder=folder), videos.config(out, {"sizes": [[32, 48]]}, folder=folder)
+    before = build.build(large)
+    first = made(out)
+    build.build(small)
+    assert made(out) != first and made(out).keys() == first.keys()
+    assert build.build(large) == before and made(out) == first
+    written = before[0].target_video.stat().st_mtime_ns
+    os.utime(before[0].target_video, ns=(written + 1, written + 1))  # another time, the same bytes
+    assert build.build(large) == before and before[0].target_video.stat().st_mtime_ns == written + 1
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there a process cannot be given less room for its files")
 def test_without_room_it_stops_and_goes_on_later(source: Path, unbroken: dict[str, str], tmp_path: Path) -> None:
     """The system refuses to write more than a few bytes to a file, as it does when a disk is full."""
@@ -156,3 +171,15 @@ def test_a_reader_that_dies_costs_its_own_source_only(
     # it is tried again by the next call, and nothing else is
     build.build(config(source, tmp_path, workers=2))
     assert (tmp_path / "deadly.marks").read_text("utf-8") in ("xxx", "xxxx")
+
+
+def test_a_reader_that_dies_alone_is_listed_too(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One source, or the estimator, takes one process; it is not this one unless data.workers says so."""
+    dies = Source([_Deadly("deadly.mp4", tmp_path / "deadly.mp4")])
+    monkeypatch.setitem(build.SOURCES, "folder", lambda _: dies)
+    settings = config(source, tmp_path, workers=0)
+    assert build._workers(settings, 1) == 1, "in this process it would end the tests, too"
+    extracts = settings.model_copy(update={"data": settings.data.model_copy(update={"poses": "extract"})})
+    assert build._workers(extracts, 5) == 1 and build._workers(config(source, tmp_path), 5) == 0
+    assert build.build(settings) == []
+    assert '"deadly.mp4", "reason": "crashed"' in (tmp_path / "clips" / "dropped.jsonl").read_text("utf-8")

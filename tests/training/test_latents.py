@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import json
+import queue
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from drawn_clips import write_clips, write_run
+from safetensors import safe_open
+from safetensors.torch import load_file
 
 from dreamactor_core.clips import ClipSpec
 from dreamactor_core.conditions import build_condition
 from dreamactor_core.layout import SpatialLayout
-from dreamactor_core.poses import from_body_joints
-from training import config, manifest
+from dreamactor_core.order import steady_people
+from dreamactor_core.poses import Person, PoseSequence, from_body_joints, from_pose_keypoint, to_pose_keypoint
+from training import backbones, config, manifest
 from training.__main__ import main
+from training.backbones.base import Context, Encoders
 from training.backbones.marionette import MarionetteEncoders
+from training.checkpoint import save_atomic
 from training.config import Augment
 from training.errors import UserError
+from training.latents import build as building
 from training.latents import skeletons
-from training.latents.build import build
-from training.latents.encode import read_driver, read_poses, read_target, to_pixels
+from training.latents.build import EMPTY, build, header_of, plan, split
+from training.latents.encode import Maker, read_driver, read_poses, read_target, to_pixels
 from training.latents.read import Cache
 from training.lora_file import sha256
-from training.marionette.world import HEIGHT, LEAD_IN, WIDTH, rng_for, sample_scene
+from training.marionette.world import FRAMES, HEIGHT, LEAD_IN, WIDTH, rng_for, sample_scene
+from training.train.contracts import check_cache
 
 PLAIN = {"normalise": 0.0, "other_bodies": 0.0, "hidden_limbs": 0.0, "bones": 0.0}
 SPEC = ClipSpec(25, LEAD_IN, 12.0)
@@ -99,11 +108,12 @@ def test_a_second_call_makes_nothing_and_a_missing_shard_is_made_again(cached: P
         ({"augment": {**PLAIN, "normalise": 1.0}}, "augment"),
         ({"validation_share": 0.4}, "manifest_sha256"),
         ({"variants": 2}, "variants"),
+        ({"shard": 3}, "_00000.safetensors holds 2 samples, expected 3, from c0 to c2; it"),
     ],
 )
 def test_a_cache_of_other_settings_is_refused(cached: Path, clips: Path, tmp_path: Path, change: dict, key: str) -> None:
     cache = {"manifest": str(clips), "shard": 2, "validation_share": 0.2, "augment": PLAIN} | change
-    with pytest.raises(UserError, match=f"{key} is .* make it again"):
+    with pytest.raises(UserError, match=f"{key} .* make it again"):
         build(config.load(write_run(tmp_path / "run.yaml", cached, cache=cache)))
 
 
@@ -115,6 +125,97 @@ def test_a_cache_of_other_clips_is_refused(cached: Path, clips: Path, tmp_path: 
     cache = {"manifest": str(copy / "manifest.jsonl"), "shard": 2, "validation_share": 0.2, "augment": PLAIN}
     with pytest.raises(UserError, match="manifest_sha256"):
         build(config.load(write_run(tmp_path / "run.yaml", cached, cache=cache)))
+
+
+@pytest.fixture
+def copied(cached: Path, tmp_path: Path) -> Path:
+    """The cache of `cached`, to be spoilt."""
+    return Path(shutil.copytree(cached / "cache", tmp_path / "cache"))
+
+
+def rewritten(path: Path, metadata: dict[str, str]) -> None:
+    save_atomic(load_file(path), path, metadata)
+
+
+@pytest.mark.parametrize("name", ["train", "validation"])
+def test_a_cache_that_was_not_finished_is_not_read(name: str, copied: Path) -> None:
+    (copied / name / "64x96x25_00000.safetensors").unlink()
+    counts = {"train": "1 shards with 2 samples of train, expected 2 with 4", "validation": "0 shards .* expected 1 with 1"}
+    with pytest.raises(UserError, match=f"{counts[name]}: .* run `python -m training cache` again"):
+        Cache(copied, name)
+
+
+def test_a_cache_of_before_shards_were_counted_is_read_as_it_is(copied: Path) -> None:
+    for path in copied.rglob("*_0*.safetensors"):
+        with safe_open(path, "pt") as file:
+            about = file.metadata()
+        assert json.loads(about.pop("whole")) == {"train": [2, 4], "validation": [1, 1]}
+        rewritten(path, about)
+    rewritten(copied / EMPTY, {})
+    settings = config.load(write_run(copied.parent / "run.yaml", copied.parent))
+    for name, count in (("train", 4), ("validation", 1)):
+        cache = Cache(copied, name)
+        check_cache(settings, backbones.get(settings.backbone), cache, name)
+        assert len(cache) == count
+    (copied / "train" / "64x96x25_00000.safetensors").unlink()
+    assert len(Cache(copied, "train")) == 2
+
+
+def test_dropped_texts_need_the_empty_prompt_of_this_text_encoder(cached: Path, copied: Path) -> None:
+    settings = config.load(write_run(copied.parent / "run.yaml", copied.parent))
+    without = settings.model_copy(update={"train": settings.train.model_copy(update={"drop_text": 0.0})})
+    backbone = backbones.get(settings.backbone)
+    rewritten(copied / EMPTY, {"cache.backbone": "marionette", "cache.text_sha256": "another"})
+    with pytest.raises(UserError, match=r"is of text_sha256 another, expected .* run `python -m training cache`"):
+        check_cache(settings, backbone, Cache(copied, "train"), "train")
+    (copied / EMPTY).unlink()
+    with pytest.raises(UserError, match=r"there is no .*empty\.safetensors, expected it for train.drop_text"):
+        check_cache(settings, backbone, Cache(copied, "train"), "train")
+    check_cache(without, backbone, Cache(copied, "train"), "train")
+
+
+def test_the_empty_prompt_of_another_text_encoder_is_replaced(cached: Path) -> None:
+    path, before = cached / "cache" / EMPTY, hashes(cached / "cache")
+    save_atomic({"text": torch.zeros(2, 3)}, path, {"cache.backbone": "marionette", "cache.text_sha256": "another"})
+    build(config.load(cached / "run.yaml"))
+    assert hashes(cached / "cache") == before
+
+
+def test_each_process_has_one_device(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever tasks it takes."""
+    settings = config.load(write_run(tmp_path / "run.yaml", tmp_path, cache={"manifest": str(clips), "augment": PLAIN, "shard": 1}))
+    samples, seen, load = split(settings)["train"][:2], [], building._encoders
+    monkeypatch.setattr(building, "_encoders", lambda backbone, device: (seen.append(device), load(backbone, "cpu"))[1])
+    monkeypatch.setattr(building, "_device", "cpu")
+    devices: queue.SimpleQueue[str] = queue.SimpleQueue()
+    devices.put("cuda:0")
+    devices.put("cuda:1")
+    for process in range(2):
+        building._start(torch.get_num_threads(), devices)
+        for job in plan(settings, samples, tmp_path / str(process)):
+            building._write(settings, samples, {}, job)
+    assert seen == ["cuda:0", "cuda:0", "cuda:1", "cuda:1"]
+
+
+def test_a_full_disk_is_said_in_words(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("x can't be written (No space left on device)")
+
+    monkeypatch.setattr(building, "save_atomic", full)
+    settings = config.load(write_run(tmp_path / "run.yaml", tmp_path, cache={"manifest": str(clips), "workers": 1}))
+    with pytest.raises(UserError, match=r"No space left on device.*; make room, .* run the same command again"):
+        build(settings)
+
+
+def test_the_contract_tells_of_hands_that_any_sample_has(clips: Path, tmp_path: Path) -> None:
+    """Not of the first one's alone."""
+    dancer = json.loads(Path("tests/data/drives/dancer.json").read_text("utf-8"))["frames"]
+    (tmp_path / "dancer.json").write_text(json.dumps({"frames": [dancer[k % len(dancer)] for k in range(FRAMES)]}), "utf-8")
+    settings = config.load(write_run(tmp_path / "run.yaml", tmp_path, cache={"manifest": str(clips)}))
+    samples = manifest.read(clips)
+    assert header_of(settings, samples, tmp_path).skeleton == "openpose18"
+    samples[3] = samples[3].model_copy(update={"poses": tmp_path / "dancer.json"})
+    assert header_of(settings, samples, tmp_path).skeleton == "openpose18+face+hands"
 
 
 def spoilt(folder: Path, how: str) -> tuple[dict, str]:
@@ -203,13 +304,48 @@ def test_another_body_stands_where_the_own_one_stood() -> None:
     np.testing.assert_allclose(*directions, atol=1e-3)
 
 
+def test_people_are_in_order_as_in_the_nodes(clips: Path, tmp_path: Path) -> None:
+    """Two people whom the estimator lists the other way round in some frames, with the hands of each other's side."""
+    one, two = (from_body_joints(sample_scene(rng_for("train", 98, k), "human").keypoints(), HEIGHT, WIDTH) for k in (0, 1))
+
+    def person(frame: list[Person], shift: float) -> Person:
+        body = frame[0].body.copy()
+        body[:, 0] = body[:, 0] / 2 + shift
+        hands = [np.repeat(body[[wrist]], 21, 0) for wrist in (7, 4)]  # of the body's left and right
+        return Person(body=body, left_hand=hands[1], right_hand=hands[0])
+
+    rows = [[person(a, 0), person(b, WIDTH / 2)] for a, b in zip(one.frames, two.frames, strict=True)]
+    mixed = [row[::-1] if t % 5 == 4 else row for t, row in enumerate(rows)]
+    frames = to_pose_keypoint(PoseSequence(mixed, HEIGHT, WIDTH))
+    (tmp_path / "two.json").write_text(json.dumps({"frames": frames}), "utf-8")
+    sample = manifest.read(clips)[0].model_copy(update={"poses": tmp_path / "two.json"})
+
+    class Blind(Encoders):
+        def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+            return pixels
+
+        def decode(self, latents: torch.Tensor) -> torch.Tensor:
+            return latents
+
+        def text(self, prompts: Sequence[str]) -> list[Context]:
+            return [{} for _ in prompts]
+
+    maker = Maker(Blind(), "spatial", lambda _: SPEC, Augment(**PLAIN), 0, lambda *_: None)
+    joints = maker(sample, 0)[0]["joints"].numpy()
+    expected = skeletons.to_array(steady_people(read_poses(sample)[LEAD_IN:]))
+    assert np.array_equal(joints, expected)
+    assert not np.array_equal(joints, skeletons.to_array(read_poses(sample)[LEAD_IN:]))
+    groups = skeletons.from_array(joints, HEIGHT, WIDTH).frames
+    assert all(np.allclose(p.left_hand[0, :2], p.body[7, :2], atol=0.1) for people in groups for p in people)
+    places = np.array([[p.body[1, 0] for p in people] for people in groups])
+    assert (places[:, 0] < places[:, 1]).all()
+
+
 def test_joints_go_into_a_tensor_and_back() -> None:
     frames = json.loads(Path("tests/data/drives/dancer.json").read_text("utf-8"))["frames"][:4]
-    from dreamactor_core.poses import from_pose_keypoint, to_pose_keypoint
-
     poses = from_pose_keypoint(frames)
     back = skeletons.from_array(skeletons.to_array(poses), poses.height, poses.width)
     assert [f["people"][0]["pose_keypoints_2d"] for f in to_pose_keypoint(back)] == [
         f["people"][0]["pose_keypoints_2d"] for f in to_pose_keypoint(poses)
     ]
-    assert skeletons.convention(poses) == "openpose18+face+hands"
+    assert skeletons.convention([poses]) == "openpose18+face+hands"

@@ -50,6 +50,8 @@ def build(config: Config) -> list[Sample]:
     """
     job = Job(config, config.out / "clips")
     source = _checked(job)
+    if config.data.workers != 1:
+        poses.unload()  # the processes load their own
     try:
         configs.save(config, job.folder)
         for leftover in job.folder.glob(".*.part"):  # of whoever was killed while writing
@@ -91,8 +93,9 @@ def _checked(job: Job) -> Source:
 
 
 def _workers(config: Config, units: int) -> int:
+    """Processes; 0: this one alone, where nobody notes which file a decoder crashed on."""
     if config.data.workers:
-        return config.data.workers
+        return config.data.workers if config.data.workers > 1 else 0
     if config.data.source != "world" and config.data.poses == "extract":
         return 1  # the estimator has all cores, or the GPU, for itself
     return max(1, min(units, os.cpu_count() or 1))

@@ -207,6 +207,7 @@ class _Cutter:
         write_bytes(made["target_video"], target.finish())
         if driver is not None:
             made |= {"driving_video": job.folder / f"{name}.driving.mp4", "driving_sha256": self.outcome.sha256[1]}
+            made["pairs"] = "filmed"  # what `synthesize` makes and what a world draws has manifests of its own
             write_bytes(made["driving_video"], driver.finish())
         if found is not None:
             made["poses"] = job.folder / f"{name}.poses.json"

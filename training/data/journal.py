@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dreamactor_core.extract.weights import sha256_of
-from headless.atomic import atomic
 from training.data.dropping import Dropped
 from training.data.unit import Job, Outcome, Unit
 from training.errors import UserError
+from training.journal import Journal as Lines
 from training.manifest import PATHS, Sample, to_line
 
 NAME = "journal.jsonl"
@@ -29,43 +27,25 @@ class Journal:
     def __init__(self, job: Job) -> None:
         self._folder, self._digest = job.folder, job.digest()
         self._path = job.folder / NAME
-        self._entries = self._read()
-
-    def _read(self) -> dict[str, dict[str, Any]]:
-        entries: dict[str, dict[str, Any]] = {}
+        self._lines = Lines(self._path)
         try:
-            data = self._path.read_bytes()
-            whole = data[: data.rfind(b"\n") + 1]
-            if whole != data:  # whoever wrote it was stopped in the middle of a line
-                with atomic(self._path) as partial:
-                    partial.write_bytes(whole)
-        except FileNotFoundError:
-            return entries
+            self._entries = {str(entry.get("key")): entry for entry in self._lines.news()}
         except OSError as error:
             raise UserError(f"{self._path} can't be used ({error}); see that it may be read and written") from error
-        for line in whole.splitlines():
-            try:
-                entry = json.loads(line)
-                entries[entry["key"]] = entry
-            except (ValueError, KeyError, TypeError):
-                continue  # its unit is made again
-        return entries
 
     def _key(self, unit: Unit) -> str:
         return hashlib.sha256(f"{self._digest}\0{unit.name}\0{unit.identity}".encode()).hexdigest()
 
     def finished(self, unit: Unit) -> Outcome | None:
-        """What became of a unit, None when it is still to be made: it, its files or the settings are others, or clips are gone."""
+        """What became of a unit, None when it is still to be made: it, its files or the settings are others, or its clips are gone
+        or were written over, as by other settings."""
         entry = self._entries.get(self._key(unit))
         if entry is None:
             return None
-        if entry["stamp"] != _stamp(unit.files):  # the times of files change when they are copied, what is in them need not
-            hashes = [sha256_of(path) if path.is_file() else "" for path in unit.files]
-            if hashes != entry["sha256"]:
-                return None
         samples = [self._opened(line) for line in entry["samples"]]
-        made = [path for sample in samples for name in PATHS if (path := getattr(sample, name)) is not None]
-        if not all(path.is_file() for path in made):
+        # what an entry does not say of its clips, as earlier ones do not, is not known
+        written = entry.get("written", {"stamp": None, "sha256": None})
+        if not _same(unit.files, entry) or not _same(_outputs(samples), written):
             return None
         return Outcome(samples, [Dropped(**one) for one in entry["dropped"]], entry["notes"], entry["sha256"])
 
@@ -76,6 +56,7 @@ class Journal:
 
     def note(self, unit: Unit, outcome: Outcome, stamp: list[Any]) -> None:
         """Note that a unit is finished. `stamp` is that of its files before it was made."""
+        outputs = _outputs(outcome.samples)
         entry = {
             "key": self._key(unit),
             "unit": unit.name,
@@ -84,16 +65,26 @@ class Journal:
             "samples": [to_line(sample, self._folder) for sample in outcome.samples],
             "dropped": [one.as_json() for one in outcome.dropped],
             "notes": outcome.notes,
+            "written": {"stamp": _stamp(outputs), "sha256": [sha256_of(path) for path in outputs]},
         }
         try:
-            with self._path.open("ab") as file:
-                file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+            self._lines.append(entry)
         except OSError as error:
             raise UserError(
-                f"{self._path} can't be written ({error.strerror}); make room and give the same command again"
+                f"{self._path} can't be written ({error.strerror or error}); make room and give the same command again"
             ) from error
+
+
+def _outputs(samples: Sequence[Sample]) -> list[Path]:
+    """The files of samples."""
+    return [path for sample in samples for name in PATHS if (path := getattr(sample, name)) is not None]
+
+
+def _same(files: Sequence[Path], noted: Mapping[str, Any]) -> bool:
+    """Whether files are as they were: the times of files change when they are copied, what is in them need not."""
+    if noted["stamp"] == _stamp(files):
+        return True
+    return noted["sha256"] == [sha256_of(path) if path.is_file() else "" for path in files]
 
 
 def _stamp(files: Sequence[Path]) -> list[Any]:

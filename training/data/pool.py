@@ -20,12 +20,13 @@ _AHEAD = 3  # units that wait for each process
 _job: Job | None = None
 
 
-def _begin(job: Job) -> None:
-    """In each process: one thread, and an end when the one that started it ends, however it ends."""
+def _begin(job: Job, alone: bool) -> None:
+    """In each process: one thread unless it is alone, and an end when the one that started it ends, however it ends."""
     global _job
     _job = job
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    if not alone:
+        torch.set_num_threads(1)
+        cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent is the one who speaks of it
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -38,12 +39,12 @@ def _make(unit: Unit) -> Outcome:
 
 
 def run(units: Sequence[Unit], job: Job, workers: int) -> Iterator[tuple[Unit, Outcome]]:
-    """Make units, each as it comes out. With one worker, in this process.
+    """Make units, each as it comes out, in as many processes; with 0 workers, in this one.
 
     Raises:
         UserError: one of them said that nothing else can be made either; the others are stopped.
     """
-    if workers == 1:
+    if not workers:
         for unit in units:
             yield unit, unit.make(job)
         return
@@ -66,7 +67,7 @@ def _round(units: Sequence[Unit], job: Job, workers: int) -> Iterator[tuple[Unit
     """Units until a process breaks: then None for those that were under way, and no word of the rest."""
     context = multiprocessing.get_context("spawn")
     before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(min(workers, len(units)), context, _begin, (job,))
+    pool = ProcessPoolExecutor(min(workers, len(units)), context, _begin, (job, workers == 1))
     waiting, running = iter(units), dict[Future[Outcome], Unit]()
     done = False
     try:

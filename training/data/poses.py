@@ -57,6 +57,11 @@ def extractor(data: Data) -> Extractor:
     return _extractor(data.pose_model, *weight_files(data).values())
 
 
+def unload() -> None:
+    """Let go of the estimator that this process has loaded, and of its memory."""
+    _extractor.cache_clear()
+
+
 def extract(data: Data, frames: Iterable[np.ndarray], count: int, fps: float | None) -> PoseSequence:
     """Poses of frames RGB uint8 (H, W, 3), which are taken one by one.
 

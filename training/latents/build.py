@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,12 +18,14 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing.queues import SimpleQueue
 from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from dreamactor_core.order import steady_people
 from dreamactor_core.poses import PoseSequence
 from training import backbones, config, manifest
 from training.backbones.base import Context, Encoders
@@ -35,7 +38,9 @@ from training.latents.skeletons import convention
 from training.manifest import Sample
 
 EMPTY = "empty.safetensors"
-"""The context of an empty prompt, for dropped texts."""
+"""The context of an empty prompt, for dropped texts; its header names the backbone and the text encoder."""
+
+_device = "cpu"  # of this process
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ def header_of(settings: Config, samples: Sequence[Sample], folder: Path) -> head
         text=settings.cache.text,
         variants=str(settings.cache.variants if pose else 1),
         augment=json.dumps(settings.cache.augment.model_dump(), sort_keys=True) if pose else "",
-        skeleton=convention(read_poses(samples[0])) if pose else "",
+        skeleton=convention(map(read_poses, samples)) if pose else "",
         pairs="self" if pose else ",".join(pairs),
         manifest_sha256=header.digest(lines),
     )
@@ -146,7 +151,7 @@ def others_of(samples: Sequence[Sample]) -> Callable[[Sample, np.random.Generato
     def draw(sample: Sample, rng: np.random.Generator) -> PoseSequence | None:
         fitting = by_body[body_of(sample)]
         other = fitting[int(rng.integers(len(fitting)))]
-        return None if other.id == sample.id else read_poses(other)[:1]
+        return None if other.id == sample.id else steady_people(read_poses(other)[:1])
 
     return draw
 
@@ -187,10 +192,20 @@ def _joined(contexts: Sequence[Context]) -> tuple[dict[str, torch.Tensor], dict[
     return tensors, {name: [len(context[name]) for context in contexts] for name in contexts[0]}
 
 
-def _write(settings: Config, samples: Sequence[Sample], metadata: dict[str, str], device: str, job: Job) -> Path:
+def _empty(settings: Config, device: str, path: Path) -> None:
+    """Write the context of an empty prompt, unless this text encoder's is there. One of another encoder is replaced."""
+    backbone = backbones.get(settings.backbone)
+    expected = header.of_empty(settings.backbone.name, header.files_hash(backbone.weights()["text"]))
+    if path.exists() and header.read_metadata(path) == expected:
+        return
+    context = _encoders(settings.backbone, device).text([""])[0]
+    save_atomic({name: _half(value.cpu()) for name, value in context.items()}, path, expected)
+
+
+def _write(settings: Config, samples: Sequence[Sample], metadata: dict[str, str], job: Job) -> Path:
     pose = settings.variant == "pose"
     augment = settings.cache.augment if pose else None
-    encoders = _encoders(settings.backbone, device)
+    encoders = _encoders(settings.backbone, _device)
     prompt = concatenated if settings.cache.text == "concatenated" else attrgetter("caption")
     maker = Maker(encoders, settings.layout, settings.clip.spec, augment, settings.cache.variants, others_of(samples), prompt)
     made, contexts = [], []
@@ -211,24 +226,33 @@ def _write(settings: Config, samples: Sequence[Sample], metadata: dict[str, str]
     return job.path
 
 
-def _start(threads: int) -> None:
+def _start(threads: int, devices: SimpleQueue) -> None:
+    """In each process of the pool: it has one device for all that it does, the next of those that are left."""
+    global _device
+    _device = devices.get()
     torch.set_num_threads(threads)
 
 
 def _written(settings: Config, jobs: Sequence[tuple], devices: Sequence[str]) -> Iterator[Path]:
     """Shards as they are done; each job is (samples, metadata, job)."""
+    global _device
     workers = min(settings.cache.workers or (len(devices) if devices[0] != "cpu" else os.cpu_count() or 1), len(jobs))
-    tasks = [(settings, samples, metadata, devices[k % len(devices)], job) for k, (samples, metadata, job) in enumerate(jobs)]
     if workers <= 1:
-        yield from (_write(*task) for task in tasks)
+        _device = devices[0]
+        yield from (_write(settings, *job) for job in jobs)
         return
-    import multiprocessing
-
+    _encoders.cache_clear()  # those of the empty prompt: the processes have their own
+    if devices[0] != "cpu":
+        torch.cuda.empty_cache()
+    context = multiprocessing.get_context("spawn")
+    left = context.SimpleQueue()
+    for k in range(workers):
+        left.put(devices[k % len(devices)])
     # one thread each on the CPU: clips of small networks are too small to be shared out
     threads = 1 if devices[0] == "cpu" else max(1, (os.cpu_count() or 1) // workers)
     with contextlib.ExitStack() as stack:
-        pool = stack.enter_context(ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (threads,)))
-        futures = [pool.submit(_write, *task) for task in tasks]
+        pool = stack.enter_context(ProcessPoolExecutor(workers, context, _start, (threads, left)))
+        futures = [pool.submit(_write, settings, *job) for job in jobs]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -246,34 +270,37 @@ def _written(settings: Config, jobs: Sequence[tuple], devices: Sequence[str]) ->
 def build(settings: Config) -> Path:
     """Make the cache of a run; returns its folder. Raises UserError."""
     folder, splits = cache_folder(settings), split(settings)
-    jobs, total = [], 0
+    planned = {name: plan(settings, samples, folder / name) for name, samples in splits.items()}
+    counts = header.of_whole({name: (len(planned[name]), len(samples)) for name, samples in splits.items()})
+    jobs, total = [], sum(map(len, planned.values()))
     for name, samples in splits.items():
         check_samples(settings, samples)
         if not samples:
             continue
         metadata = header_of(settings, samples, folder)
-        for job in plan(settings, samples, folder / name):
-            total += 1
+        for job in planned[name]:
             if job.path.exists():
-                header.check(header.read_metadata(job.path), metadata, job.path)
+                found = header.read_metadata(job.path)
+                header.check(found, metadata, job.path)
+                header.check_ids(found, [sample.id for sample in job.samples], job.path)
             else:
-                jobs.append((samples, metadata.metadata(), job))
-        wanted = {job.path for job in plan(settings, samples, folder / name)}
+                jobs.append((samples, metadata.metadata() | counts, job))
+        wanted = {job.path for job in planned[name]}
         for extra in sorted(set((folder / name).glob("*.safetensors")) - wanted):
             raise UserError(f"{extra} is of no sample of this run, expected {len(wanted)} shards; delete {folder}, make it again")
-    config.save(settings, folder)
     devices = [f"cuda:{k}" for k in range(torch.cuda.device_count())] or ["cpu"]
-    if not (folder / EMPTY).exists():
-        context = _encoders(settings.backbone, devices[0]).text([""])[0]
-        save_atomic({name: _half(value.cpu()) for name, value in context.items()}, folder / EMPTY)
     started, done = time.time(), total - len(jobs)
-    if jobs:
-        try:
-            for path in _written(settings, jobs, devices):
-                done += 1
-                print(f"cache: {path.parent.name}/{path.name}, {done}/{total} shards, {time.time() - started:.0f} s", flush=True)
-        except OSError as error:
-            raise UserError(f"{folder} can't be written ({error}); what is written stays: run the same command again") from error
+    try:
+        config.save(settings, folder)
+        _empty(settings, devices[0], folder / EMPTY)
+        for path in _written(settings, jobs, devices):
+            done += 1
+            print(f"cache: {path.parent.name}/{path.name}, {done}/{total} shards, {time.time() - started:.0f} s", flush=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder} can't be written ({error}); make room, or see that it may be written to, and run the same command again: "
+            f"what is written stays"
+        ) from error
     print(f"cache: {total} shards, {sum(map(len, splits.values()))} samples in {folder}", flush=True)
     return folder
 

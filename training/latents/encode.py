@@ -12,6 +12,7 @@ import torch
 from dreamactor_core.clips import ClipSpec, add_lead_in
 from dreamactor_core.conditions import build_condition
 from dreamactor_core.layout import get_layout
+from dreamactor_core.order import steady_people
 from dreamactor_core.poses import PoseSequence, from_pose_keypoint
 from headless.media import read_image
 from training.backbones.base import Context, Encoders
@@ -120,7 +121,8 @@ class Maker:
             driver = read_driver(sample, spec)
             tensors = {"condition": condition_of(self.encoders, self.layout, reference, driver, spec)[None]}
             return tensors | {"target": target_of(self.encoders, self.layout, target, driver, spec)}, context
-        poses = read_poses(sample)[spec.lead_in :]  # a driver has no lead-in: neither its bones nor its box may know of it
+        # a driver has no lead-in: neither its bones nor its box may know of it
+        poses = steady_people(read_poses(sample)[spec.lead_in :])
         driver = skeletons.drawn(poses)
         if not self.variants:
             tensors = {

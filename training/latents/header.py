@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -47,7 +47,7 @@ class Header:
         text: How prompts were made, `fused` or `concatenated`. variants: Augmented versions of each skeleton; 0: keypoints instead.
         augment: The augmentation's settings, as JSON; empty for rgb.
         skeleton: The convention of the skeletons; empty for rgb.
-        pairs: Where drivers are from: `self`, `synthetic` or `ground_truth`.
+        pairs: Where drivers are from: `self`, or of `synthetic`, `ground_truth` and `filmed` those that there are.
         manifest_sha256: Of the samples' lines and the sizes of their files.
     """
 
@@ -87,3 +87,36 @@ def check(found: Mapping[str, str], expected: Header, where: Path) -> None:
                 f"{where}: {key.removeprefix('cache.')} is {found.get(key, 'not stated')}, expected {value}; the cache was made "
                 f"with other settings, clips or weights: delete {where.parent.parent} and make it again, or name another `out`"
             )
+
+
+def of_whole(counts: Mapping[str, tuple[int, int]]) -> dict[str, str]:
+    """What a shard says of the cache that it is a part of: shards and samples of each split."""
+    return {"whole": json.dumps(counts)}
+
+
+def check_whole(found: Mapping[str, str], split: str, shards: int, samples: int, folder: Path) -> None:
+    """Raises UserError unless a split has as many shards and samples as the shard `found` says that it should have.
+
+    A shard of before they were counted says nothing, and nothing is asked of it.
+    """
+    expected = tuple(json.loads(found.get("whole", "{}")).get(split, (shards, samples)))
+    if (shards, samples) != expected:
+        raise UserError(
+            f"{folder} has {shards} shards with {samples} samples of {split}, expected {expected[0]} with {expected[1]}: it is not "
+            f"finished; run `python -m training cache` again with the file that it was begun with"
+        )
+
+
+def check_ids(found: Mapping[str, str], expected: Sequence[str], where: Path) -> None:
+    """Raises UserError unless a shard holds these samples: it does not when shards were of another size."""
+    ids = json.loads(found.get("ids", "[]"))
+    if ids != list(expected):
+        raise UserError(
+            f"{where} holds {len(ids)} samples, expected {len(expected)}, from {expected[0]} to {expected[-1]}; it was made with "
+            f"another cache.shard: set that again, or delete {where.parent.parent} and make it again"
+        )
+
+
+def of_empty(backbone: str, text_sha256: str) -> dict[str, str]:
+    """What the context of an empty prompt says of itself."""
+    return {"cache.backbone": backbone, "cache.text_sha256": text_sha256}

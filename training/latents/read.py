@@ -33,12 +33,17 @@ class Cache:
     """One split of a cache.
 
     Attributes:
-        metadata: Of the header, the same in all shards. places: Of all samples, in order. empty: Context of an empty prompt.
+        metadata: Of the header, the same in all shards. places: Of all samples, in order. empty: Context of an empty prompt, with
+        `empty_metadata`; both are empty where there is none.
+
+    Raises:
+        UserError: a file is broken, no shard, or of another cache, or shards are missing.
     """
 
     def __init__(self, folder: Path, split: str) -> None:
         paths = sorted((folder / split).glob("*.safetensors"))
         self.folder, self.places, self.metadata = folder, [], {}
+        wholes = []
         for path in paths:
             found = header.read_metadata(path)
             about = {key: value for key, value in found.items() if key.startswith("cache.")}
@@ -48,10 +53,18 @@ class Cache:
                 raise UserError(f"{path} is of another cache than {paths[0].name}; delete {folder} and make it again")
             self.metadata = about
             self._add(path, *(json.loads(found[name]) for name in ("ids", "bodies", "lengths")))
+            wholes.append(found)
+        # a split of which nothing is there yet is told of by the shards of the other
+        for other in sorted(folder.glob("*/*.safetensors"))[:1] if not paths else ():
+            wholes.append(header.read_metadata(other))
+        for found in wholes:
+            header.check_whole(found, split, len(paths), len(self.places), folder)
         version = self.metadata.get("cache.version", header.VERSION)
         if version != header.VERSION:
             raise UserError(f"{folder} is a cache of version {version}, expected {header.VERSION}; make it again")
-        self.empty: Context = load_file(folder / EMPTY) if (folder / EMPTY).is_file() else {}
+        there = (folder / EMPTY).is_file()
+        self.empty_metadata = header.read_metadata(folder / EMPTY) if there else {}
+        self.empty: Context = load_file(folder / EMPTY) if there else {}
 
     def _add(self, path: Path, ids: list[str], bodies: list[str], lengths: dict[str, list[int]]) -> None:
         starts = dict.fromkeys(lengths, 0)

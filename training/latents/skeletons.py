@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -82,9 +82,9 @@ def drawn(sequence: PoseSequence) -> np.ndarray:
     return draw_skeleton(sequence, sequence.height, sequence.width)
 
 
-def convention(sequence: PoseSequence) -> str:
-    """What the LoRA's contract says of skeletons like this one."""
-    people = [person for frame in sequence.frames for person in frame]
+def convention(sequences: Iterable[PoseSequence]) -> str:
+    """What the LoRA's contract says of skeletons like these: the most that one of them shows. No more are read than it takes."""
+    people = (person for sequence in sequences for frame in sequence.frames for person in frame)
     more = any((points[:, 2] > 0).any() for p in people for points in (p.face, p.left_hand, p.right_hand))
     return "openpose18+face+hands" if more else "openpose18"
 

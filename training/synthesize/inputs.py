@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from dreamactor_core.clips import ClipSpec, fit_frames
-from dreamactor_core.hands import with_own_hands
-from dreamactor_core.order import in_steady_order
+from dreamactor_core.order import steady_people
 from dreamactor_core.poses import PoseSequence, from_pose_keypoint, read_pose_file
 from dreamactor_core.retarget import retarget
 from headless.media import read_image
@@ -53,14 +52,14 @@ def own_poses(source: Sample, spec: ClipSpec) -> PoseSequence:
     driven = poses[spec.lead_in :]
     if not any(person.seen for people in driven.frames for person in people):
         raise UserError(f"{source.poses} shows nobody after its lead-in; the pose extractor failed on this clip")
-    return with_own_hands(in_steady_order(driven))
+    return steady_people(driven)
 
 
 def _own_pose(reference: Sample) -> PoseSequence:
     path = character_poses(reference)
     if path is None:
         raise UserError(f"reference {reference.id} has no poses, expected reference_poses or poses in its manifest")
-    return with_own_hands(in_steady_order(_read_poses(path)[:1]))
+    return steady_people(_read_poses(path)[:1])
 
 
 def reference_poses(reference: Sample, height: int, width: int) -> PoseSequence:

@@ -12,6 +12,7 @@ from training.backbones.base import VideoBackbone
 from training.config import Config
 from training.errors import UserError
 from training.latents import header
+from training.latents.build import EMPTY
 from training.latents.read import Cache
 from training.lora_file import rank_of, sha256
 
@@ -55,6 +56,19 @@ def check_cache(settings: Config, backbone: VideoBackbone, cache: Cache, split: 
                 f"{cache.folder} is a cache with {key} {cache.header(key)}, expected {value}; name the right one in train.cache "
                 f"or run `python -m training cache` with this file"
             )
+    if settings.train.drop_text:
+        _check_empty(cache)
+
+
+def _check_empty(cache: Cache) -> None:
+    """Raises UserError unless the context of an empty prompt is there, by the cache's own text encoder."""
+    path, again = cache.folder / EMPTY, "run `python -m training cache` with this file, which makes it"
+    if not cache.empty:
+        raise UserError(f"there is no {path}, expected it for train.drop_text; {again}, or set train.drop_text: 0")
+    # one of before it said what it is from has nothing to compare
+    for key, got in cache.empty_metadata.items():
+        if got != cache.metadata.get(key):
+            raise UserError(f"{path} is of {key.removeprefix('cache.')} {got}, expected {cache.metadata.get(key)}; {again}")
 
 
 def check_parent(path: Path, own: Contract, rank: int) -> None:
