@@ -23,11 +23,11 @@ from training.__main__ import main
 from training.backbones.marionette import MarionetteEncoders
 from training.config import Augment
 from training.errors import UserError
+from training.hashing import sha256
 from training.latents import skeletons
 from training.latents.build import build
 from training.latents.encode import read_driver, read_poses, read_target, to_pixels
 from training.latents.read import Cache
-from training.lora_file import sha256
 from training.marionette.world import HEIGHT, LEAD_IN, WIDTH, rng_for, sample_scene
 
 PLAIN = {"normalise": 0.0, "other_bodies": 0.0, "hidden_limbs": 0.0, "bones": 0.0}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ from dreamactor_core.poses import PoseFormatError, PoseSequence, from_pose_keypo
 from dreamactor_core.text.cache import fingerprint
 from headless.media import MediaError, read_image
 from training.errors import UserError
+from training.hashing import sha256
 from training.manifest import Sample
 from training.score.measures import Pair
 from training.video import read_clip
@@ -20,16 +20,12 @@ from training.video import read_clip
 
 def file_hash(path: Path) -> str:
     """sha256. Raises UserError for a file that is not there or empty."""
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
         if not path.stat().st_size:
             raise UserError(f"{path} is empty, expected a file with something in it; make it again")
+        return sha256(path)
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror or error})") from error
-    return digest.hexdigest()
 
 
 class Material:

@@ -24,8 +24,9 @@ from headless.client import Client, Prompt, PromptFailed, PromptRejected, Server
 from headless.media import write_image
 from training.config import Config
 from training.errors import UserError
+from training.hashing import sha256
 from training.synthesize import inputs
-from training.synthesize.plan import Needs, Package, Teaching, Unit, sha256
+from training.synthesize.plan import Needs, Package, Teaching, Unit
 from training.synthesize.video import read_timed
 from training.synthesize.worker import Lost
 from training.video import write_clip

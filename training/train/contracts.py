@@ -10,9 +10,9 @@ from dreamactor_core.contract import Contract, ContractError
 from training.backbones.base import VideoBackbone
 from training.config import Config
 from training.errors import UserError
+from training.hashing import sha256
 from training.latents import header
 from training.latents.read import Cache
-from training.lora_file import sha256
 
 
 def backbone_sha256(backbone: VideoBackbone) -> str:
