@@ -141,7 +141,7 @@ def check(config: Config) -> Teaching:
     retargets = _retargets(config, where)
     about = {
         "version": VERSION, "teacher": "comfyui", "workflow": sha256(settings.workflow), "inputs": sorted(settings.inputs.items()),
-        "retarget": retargets,
+        "retarget": retargets, "lead_in": config.clip.spec().lead_in,
     }  # fmt: skip
     needs = Needs("driving_video" not in where, "driving_video" in where, retargets or "reference_poses" in where)
     return Teaching(hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest(), needs)
