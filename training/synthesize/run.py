@@ -39,7 +39,9 @@ def main(options: argparse.Namespace) -> int:
         records = {unit.id: record for unit in units if (record := folder.finished(unit.id))}
         failed = {unit: reason for unit, reason in failed.items() if unit not in records}
         folder.write_failures(units, failed)
-        folder.write_manifest(units, records, {frames: config.clip.spec(frames) for frames in {u.source.frames for u in units}})
+        specs = {frames: config.clip.spec(frames) for frames in {unit.source.frames for unit in units}}
+        # whoever reads the reference's poses, we or the workflow, retargets to them
+        folder.write_manifest(units, records, specs, teaching.needs.reference_poses)
     print(f"{len(records)} of {len(units)} pairs are in {folder.manifest}")
     if failed:
         print(f"{len(failed)} failed, and are tried again by the same command; all of them are in {folder.failures}")
