@@ -132,7 +132,7 @@ def killed_and_resumed(
         assert process.exitcode == 0
     shortest = time.monotonic() - begun
     whole = _digests(out, patterns)
-    assert whole
+    assert all(_digests(out, (pattern,)) for pattern in patterns), "each has files to compare"
     out, path = prepared("timed")
     begun = time.monotonic()
     process = _started(verb, path)
@@ -170,3 +170,4 @@ def test_score(tmp_path: Path) -> None:
 def test_synthesize(tmp_path: Path) -> None:
     made = ("synthetic/manifest.jsonl", "synthetic/clips/**/*", "synthetic/units/**/*", "synthetic/references/*")
     killed_and_resumed("synthesize", synthesize_run, made, tmp_path, finished_clips)
+    assert len(finished_clips(tmp_path / "whole")) == 5
