@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,12 +21,6 @@ FEED_FORWARD = {
     "hunyuan-video-1.5": r"transformer_blocks\.\d+\.ff\.net\.(0\.proj|2)",
 }
 """diffusers names of the video branch's feed-forward layers, the only ones that the method trains."""
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def add_lora(model: ModelMixin, rank: int, family: str = "wan") -> None:

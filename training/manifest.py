@@ -24,6 +24,8 @@ class Sample(BaseModel):
         driving_video: e2e only: what drives it; its frames stand at those of the target from `driving_start` on.
         driving_start: Frame of the target at which the first driving frame stands.
         driving_reference: e2e only: the image of the character that the driving video was made from, where it is synthetic.
+        driving_reference_poses: e2e only: POSE_KEYPOINT frames whose first is that of `driving_reference`, where the driving video
+            was made with poses retargeted to it: its character stands there, in that size. None: it stands as the target's does.
         reference_image: The character; None takes the target's first frame.
         poses: POSE_KEYPOINT frames of the target (JSON: `{"frames": [...], "frame_ms": ...}`), one a frame of it.
         reference_poses: The same of the reference image, one frame; None takes the first of `poses`.
@@ -43,6 +45,7 @@ class Sample(BaseModel):
     driving_video: Path | None = None
     driving_start: int = Field(0, ge=0)
     driving_reference: Path | None = None
+    driving_reference_poses: Path | None = None
     reference_image: Path | None = None
     poses: Path | None = None
     reference_poses: Path | None = None
@@ -69,7 +72,9 @@ class Sample(BaseModel):
         return self
 
 
-PATHS = ("target_video", "driving_video", "driving_reference", "reference_image", "poses", "reference_poses")
+PATHS = (
+    "target_video", "driving_video", "driving_reference", "driving_reference_poses", "reference_image", "poses", "reference_poses",
+)  # fmt: skip
 
 
 def read(path: Path) -> list[Sample]:

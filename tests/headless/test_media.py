@@ -60,6 +60,16 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_two_at_once_do_not_write_into_each_others_file(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    with atomic(target) as one:
+        one.write_text("one")
+        with atomic(target) as other:
+            other.write_text("other")
+        assert target.read_text() == "other" and one.read_text() == "one"
+    assert target.read_text() == "one" and [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
 def test_no_frames_leave_no_file(tmp_path: Path) -> None:
     with pytest.raises(MediaError):
         write_mp4(tmp_path / "a.mp4", [], 10)

@@ -22,7 +22,7 @@ from training.files.export import export
 from training.files.inspect import summary
 from training.files.lora import read
 from training.files.validate import report
-from training.lora_file import sha256
+from training.hashing import sha256
 from training.marionette.backbone import LORA_FOLDER, MODEL_FILE
 
 

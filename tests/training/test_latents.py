@@ -30,12 +30,12 @@ from training.backbones.marionette import MarionetteEncoders
 from training.checkpoint import save_atomic
 from training.config import Augment
 from training.errors import UserError
+from training.hashing import sha256
 from training.latents import build as building
 from training.latents import skeletons
 from training.latents.build import EMPTY, build, header_of, plan, split
 from training.latents.encode import Maker, read_driver, read_poses, read_target, to_pixels
 from training.latents.read import Cache
-from training.lora_file import sha256
 from training.marionette.world import FRAMES, HEIGHT, LEAD_IN, WIDTH, rng_for, sample_scene
 from training.train.contracts import check_cache
 

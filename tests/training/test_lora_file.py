@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from dreamactor_core.contract import Contract
 from training.checkpoint import save_atomic
-from training.lora_file import add_lora, load_lora, lora_state, save_lora, sha256
+from training.hashing import sha256
+from training.lora_file import add_lora, load_lora, lora_state, save_lora
 from training.marionette.backbone import MODEL_CONFIG
 from training.native import wan_transformer_key
 
@@ -89,4 +90,6 @@ def test_a_warm_start_of_another_rank_is_refused(tmp_path: Path) -> None:
 
 def test_sha256_is_of_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
+    with pytest.raises(FileNotFoundError):
+        sha256(tmp_path / "none")
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

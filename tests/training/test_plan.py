@@ -330,6 +330,19 @@ def test_clips_of_the_manifest_are_counted(run: Any, tmp_path: Path) -> None:
     assert plan["clips"] == 3 and plan["disk"] == 3 * plan["disk_per_clip"]["total"]
 
 
+def test_a_list_of_the_users_is_counted_until_there_are_clips(run: Any, tmp_path: Path) -> None:
+    """Its lines need not say what ours do."""
+    listed = tmp_path / "mine.jsonl"
+    listed.write_text('{"id": "a", "target_video": "a.mp4"}\n\n{"id": "b", "target_video": "b.mp4"}\n', "utf-8-sig")
+    text = f"preset: marionette\ndata: {{source: manifest, manifest: {listed.as_posix()}}}"
+    status, out, errors = run(text, "--json")
+    assert status == 0 and json.loads(out)["clips"] == 2, errors
+    (tmp_path / "out" / "clips").mkdir(parents=True)
+    one = {"id": "a", "kind": "pose", "target_video": "a.mp4", "fps": 12, "frames": 25, "width": 64, "height": 96}
+    (tmp_path / "out" / "clips" / "manifest.jsonl").write_text(json.dumps(one) + "\n", "utf-8")
+    assert json.loads(run(text, "--json")[1])["clips"] == 1, "some of a list are dropped"
+
+
 @pytest.mark.parametrize("preset", presets())
 def test_a_presets_notes_are_what_plan_computes(preset: str, tmp_path: Path) -> None:
     """So that they do not age."""

@@ -25,6 +25,7 @@ from synthesis import draw, values
 from synthetic_pairs import write_config, write_pairs
 
 from training.__main__ import VERBS, main
+from training.synthesize.records import Folder
 
 KILLS = int(os.environ.get("DREAMACTOR_KILLS", "1"))
 PLAIN = {"normalise": 0.0, "other_bodies": 0.0, "hidden_limbs": 0.0, "bones": 0.0}
@@ -102,7 +103,22 @@ def _digests(out: Path, patterns: tuple[str, ...]) -> dict[str, str]:
     return {path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
-def killed_and_resumed(verb: str, make: Callable[[Path], Path], patterns: tuple[str, ...], folder: Path) -> None:
+def finished_clips(out: Path) -> list[Path]:
+    """Clips of `synthesize` that a run need not make again: those with their record."""
+    folder = Folder(out / "synthetic")
+    records = (folder.finished(path.stem) for path in folder.path.glob("units/*/*.json"))
+    return [folder.path / str(record["clip"]) for record in records if record is not None]
+
+
+def killed_and_resumed(
+    verb: str,
+    make: Callable[[Path], Path],
+    patterns: tuple[str, ...],
+    folder: Path,
+    kept: Callable[[Path], list[Path]] = lambda out: [],
+) -> None:
+    """`patterns`: of the files that must agree. `kept`: those of a broken-off run that must not be written again."""
+
     def prepared(name: str) -> tuple[Path, Path]:
         out = folder / name
         out.mkdir()
@@ -116,7 +132,7 @@ def killed_and_resumed(verb: str, make: Callable[[Path], Path], patterns: tuple[
         assert process.exitcode == 0
     shortest = time.monotonic() - begun
     whole = _digests(out, patterns)
-    assert whole
+    assert all(_digests(out, (pattern,)) for pattern in patterns), "each has files to compare"
     out, path = prepared("timed")
     begun = time.monotonic()
     process = _started(verb, path)
@@ -129,10 +145,12 @@ def killed_and_resumed(verb: str, make: Callable[[Path], Path], patterns: tuple[
         process = _started(verb, path)
         process.join(rng.uniform(0.5 * shortest, 0.95 * longest))
         struck += _kill(process)
+        written = {path: path.stat().st_mtime_ns for path in kept(out)}
         process = _started(verb, path)
         process.join()
         assert process.exitcode == 0
         assert _digests(out, patterns) == whole
+        assert {path: path.stat().st_mtime_ns for path in written} == written
     print(f"{verb}: {struck} of {KILLS} were at work when they were killed; a run takes {longest:.1f} s")
     assert struck >= 0.5 * KILLS, "most were over before they were killed"
 
@@ -150,5 +168,6 @@ def test_score(tmp_path: Path) -> None:
 
 
 def test_synthesize(tmp_path: Path) -> None:
-    made = ("synthetic/manifest.jsonl", "synthetic/clips/*", "synthetic/units/**/*", "synthetic/references/*")
-    killed_and_resumed("synthesize", synthesize_run, made, tmp_path)
+    made = ("synthetic/manifest.jsonl", "synthetic/clips/**/*", "synthetic/units/**/*", "synthetic/references/*")
+    killed_and_resumed("synthesize", synthesize_run, made, tmp_path, finished_clips)
+    assert len(finished_clips(tmp_path / "whole")) == 5

@@ -30,6 +30,11 @@ from training.video import read_clip  # noqa: E402
 ROOT = HERE.parents[1]
 
 
+def cookie(by: str) -> dict[str, str]:
+    """What the browser of that name sends."""
+    return {"Cookie": f"dreamactor_review={by}"}
+
+
 class Running:
     """The command in a process of its own."""
 
@@ -64,10 +69,10 @@ class Running:
         return dict(json.loads(self.ask("state")[1])["samples"])
 
     def decide(self, name: str, accepted: bool, by: str = "one") -> int:
-        return self.ask(f"samples/{name}/decision", {"accepted": accepted, "by": by})[0]
+        return self.ask(f"samples/{name}/decision", {"accepted": accepted}, headers=cookie(by))[0]
 
     def undo(self, by: str = "one") -> dict[str, object]:
-        return json.loads(self.ask("undo", {"by": by})[1])
+        return json.loads(self.ask("undo", {}, headers=cookie(by))[1])
 
     def stop(self, how: int = signal.SIGTERM) -> str:
         self.process.send_signal(how)
@@ -178,16 +183,23 @@ def test_it_listens_on_this_machine_alone(server: Running) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        {}, [], "x", b"not JSON", b"\xff", {"accepted": 1, "by": "one"}, {"accepted": "yes", "by": "one"}, {"accepted": True},
-        {"accepted": True, "by": ""}, {"accepted": True, "by": "x" * 65}, {"accepted": True, "by": 3},
+        {}, [], "x", b"not JSON", b"\xff", {"accepted": 1}, {"accepted": "yes"}, {"accepted": None},
     ],
 )  # fmt: skip
 def test_a_decision_must_be_one(server: Running, body: object) -> None:
-    assert server.ask("samples/pair000/decision", body)[0] == 400
+    assert server.ask("samples/pair000/decision", body, headers=cookie("one"))[0] == 400
     assert set(server.state().values()) == {None}
-    assert server.ask("samples/nobody/decision", {"accepted": True, "by": "one"})[0] == 404
-    assert server.ask("samples/pair000/decision", b"x" * 100_000)[0] in (400, 413)
+    assert server.ask("samples/nobody/decision", {"accepted": True}, headers=cookie("one"))[0] == 404
+    assert server.ask("samples/pair000/decision", b"x" * 100_000, headers=cookie("one"))[0] in (400, 413)
     assert server.ask("samples/pair000/decision")[0] == 404  # to be posted
+
+
+def test_a_decision_is_somebodys(server: Running) -> None:
+    for headers in ({}, cookie(""), cookie("x" * 65), {"Cookie": "other=one"}):
+        for path, body in (("samples/pair000/decision", {"accepted": True}), ("undo", {})):
+            status, said, _ = server.ask(path, body, headers=headers)
+            assert status == 400 and b"allow cookies" in said
+    assert set(server.state().values()) == {None}
 
 
 def test_undo_goes_back_step_by_step_and_only_over_ones_own(fresh: Running) -> None:
@@ -248,6 +260,28 @@ def test_killed_it_goes_on(tmp_path: Path) -> None:
     second.process.wait()
 
 
+def test_a_browser_keeps_its_name_over_a_restart(tmp_path: Path) -> None:
+    """Whose address is another one each time: the name is in a cookie, which is of all ports and paths."""
+
+    def named(running: Running, headers: dict[str, str]) -> dict[str, str]:
+        pair, *about = running.ask("", headers=headers)[2]["set-cookie"].split("; ")
+        assert {"Path=/", "HttpOnly", "SameSite=Lax"} <= set(about) and not any(one.startswith("Domain") for one in about)
+        assert any(re.fullmatch(r"Max-Age=\d{7,}", one) for one in about)
+        return {"Cookie": pair}
+
+    write_pairs(tmp_path / "run" / "kept", 1)
+    config = write_config(tmp_path)
+    first = Running(config)
+    mine, others = named(first, {}), named(first, {})
+    assert mine != others and first.ask("samples/pair000/decision", {"accepted": True}, headers=mine)[0] == 200
+    first.stop()
+    second = Running(config)
+    assert named(second, mine) == mine
+    assert json.loads(second.ask("undo", {}, headers=others)[1]) == {"id": None, "accepted": None}
+    assert json.loads(second.ask("undo", {}, headers=mine)[1]) == {"id": "pair000", "accepted": None}
+    second.stop()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
 def test_ctrl_c_writes_what_was_decided(tmp_path: Path) -> None:
     write_pairs(tmp_path / "run" / "kept", 3)
@@ -271,6 +305,49 @@ def test_two_servers_on_one_folder_see_each_other(tmp_path: Path) -> None:
     assert one.all() == two.all() == {"pair000": True, "pair001": False}
     one.write()
     assert [sample.accepted for sample in manifest.read(tmp_path / "review" / "manifest.jsonl")] == [True, False]
+
+
+def test_an_older_state_is_never_written_over_a_newer_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As at Ctrl-C, when the last write begins while the one before is still at it."""
+    decisions = Decisions(tmp_path / "review", write_pairs(tmp_path / "kept", 1))
+    at_it, go_on, write = threading.Event(), threading.Event(), manifest.write
+
+    def slow(path: Path, samples: list[manifest.Sample]) -> None:
+        if threading.current_thread() is first:
+            at_it.set()
+            go_on.wait(2)
+        write(path, samples)
+
+    monkeypatch.setattr(manifest, "write", slow)
+    first, last = threading.Thread(target=decisions.write), threading.Thread(target=decisions.write)
+    first.start()
+    assert at_it.wait(10)
+    decisions.decide("pair000", True, "a")
+    last.start()
+    last.join(1)
+    go_on.set()
+    first.join()
+    last.join()
+    assert [sample.accepted for sample in manifest.read(tmp_path / "review" / "manifest.jsonl")] == [True]
+
+
+def test_a_state_and_its_number_are_of_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a page would take the older decisions for the newer ones, and not ask again."""
+    decisions = Decisions(tmp_path / "review", write_pairs(tmp_path / "kept", 2))
+    plain, others = decisions.of, []
+
+    def looked(name: str) -> bool | None:  # another browser decides after the first sample was looked at
+        found = plain(name)
+        if not others:
+            others.append(threading.Thread(target=decisions.decide, args=("pair000", True, "a")))
+            others[0].start()
+            others[0].join(0.5)
+        return found
+
+    monkeypatch.setattr(decisions, "of", looked)
+    assert decisions.state() == (0, {"pair000": None, "pair001": None})
+    others[0].join()
+    assert decisions.state() == (1, {"pair000": True, "pair001": None})
 
 
 def test_a_clip_that_was_made_anew_is_undecided_again(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 HERE = Path(__file__).resolve().parent
@@ -21,10 +23,13 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "text")]
 from stand_ins import Request, StandIn, hang, refusal, says, status  # noqa: E402
 from synthetic_pairs import write_config, write_pair, write_pairs  # noqa: E402
 
+from dreamactor_core.poses import to_pose_keypoint  # noqa: E402
 from training import manifest  # noqa: E402
 from training.__main__ import main  # noqa: E402
 from training.config import GRADES  # noqa: E402
+from training.errors import UserError  # noqa: E402
 from training.score.grades import Prompts, parse  # noqa: E402
+from training.score.material import Material  # noqa: E402
 
 ROOT = HERE.parents[1]
 KEY = "sk-test-0123456789abcdefSECRET"
@@ -171,6 +176,29 @@ def test_a_model_that_refuses_one_clip(tmp_path: Path, service: StandIn) -> None
     service.script[:0] = [refusal]
     assert run(config(tmp_path, service, dimensions=["imaging_quality"], workers=1)) == 0
     assert "refused" in dropped(tmp_path)["pair000"] and len(scored(tmp_path)) == 1
+
+
+def test_a_retargeted_clip_is_looked_at_where_it_is(tmp_path: Path) -> None:
+    """Poses on a reference that is the driver at half the size, elsewhere: the driver's own at half the size, there."""
+    sample = write_pair(tmp_path, 0, "human")
+    plain = Material(sample)
+    assert plain.pair.result_poses is None and plain.pair.driven_by is plain.pair.poses
+    driver = plain.pair.poses
+    path = tmp_path / "reference.json"
+    small = [[one.mapped((0.5, 0.5), (20, 40)) for one in people] for people in driver.frames]
+    path.write_text(json.dumps({"frames": to_pose_keypoint(replace(driver, frames=small[:1])), "frame_ms": 100}), "utf-8")
+    material = Material(sample.model_copy(update={"driving_reference_poses": path}))
+    made = material.pair.result_poses
+    assert (made.height, made.width) == (sample.height, sample.width) and len(made) == len(material.pair.result)
+    for got, wanted in zip(made.frames, small, strict=True):
+        assert np.abs(got[0].body[1, :2] - wanted[0].body[1, :2]).max() < 1.5
+    assert material.content != plain.content
+    before = material.content
+    path.write_text(path.read_text("utf-8") + "\n", "utf-8")
+    assert Material(material.sample).content != before, "scores hang on them"
+    path.write_text("{}", "utf-8")
+    with pytest.raises(UserError, match=r"reference\.json can't be made again .*run `synthesize` anew"):
+        _ = Material(material.sample).pair
 
 
 def test_a_service_that_goes_away_stops_and_keeps(tmp_path: Path, service: StandIn, capsys: pytest.CaptureFixture[str]) -> None:

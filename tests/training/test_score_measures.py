@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from synthetic_pairs import PLANS, scenes, with_flicker
 from dreamactor_core.poses import PoseSequence, from_body_joints
 from training.marionette.world import HEIGHT, LEAD_IN, WIDTH
 from training.score.measures import MEASURES, Pair
+from training.score.measures.clip import limb_masks
 from training.score.measures.motion import agreement
 
 COUNT, FIRST = 8, 40  # from there on no two of one kind of body do the same
@@ -38,7 +41,16 @@ def pairs() -> list[Pair]:
 
 
 def changed(pair: Pair, **parts: object) -> Pair:
-    return Pair(**{name: parts.get(name, getattr(pair, name)) for name in ("result", "source", "poses", "reference", "extract")})
+    return replace(pair, **parts)
+
+
+def elsewhere(pair: Pair, scale: float, x: float) -> Pair:
+    """The pair with a result that is smaller and to the side by a share of its width, as retargeted poses place it."""
+    height, width = pair.result.shape[1:3]
+    matrix = np.array([[scale, 0, x * width], [0, scale, (1 - scale) * height]])
+    moved = [cv2.warpAffine(one, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE) for one in pair.result]
+    frames = [[one.mapped((scale, scale), tuple(matrix[:, 2])) for one in people] for people in pair.poses.frames]
+    return changed(pair, result=np.stack(moved), result_poses=PoseSequence(frames, HEIGHT, WIDTH))
 
 
 def another(pairs: list[Pair], index: int) -> Pair:
@@ -84,6 +96,44 @@ def test_motion_flow_is_that_of_the_driver(pairs: list[Pair], with_poses: bool) 
         gaps.append(right - wrong)
     assert np.mean(gaps) > 0.25
     assert not with_poses or min(gaps) > 0  # where poses say where the limbs are, of each; else of most
+
+
+@pytest.mark.parametrize(("scale", "x"), [(1.0, -0.25), (0.7, 0.2)])
+def test_motion_flow_of_a_retargeted_result_is_that_of_one_in_its_drivers_place(pairs: list[Pair], scale: float, x: float) -> None:
+    measure, kept = MEASURES["motion_flow"], []
+    for pair in pairs[:4]:
+        true = changed(pair, result=pair.source)  # the same motion
+        there = elsewhere(true, scale, x)
+        kept.append(measure(there))
+        assert kept[-1] > measure(changed(there, result_poses=None)), "looked for in the driver's place"
+        assert measure(changed(true, result_poses=pair.poses)) == measure(true) == 1
+    assert min(kept) > 0.9
+
+
+def test_flicker_leaves_out_the_limbs_where_they_are(pairs: list[Pair]) -> None:
+    """A character that flickers is no background that does."""
+    for pair in pairs[:4]:
+        there = elsewhere(pair, 0.3, 0.0)
+        masks = limb_masks(there.result_poses, HEIGHT, WIDTH)
+        bright = np.where(np.arange(len(masks)) % 2, 40, -40)[:, None, None, None] * masks[..., None]
+        there = changed(there, result=(there.result + bright).clip(0, 255).astype(np.uint8))
+        assert MEASURES["flicker"](there) < MEASURES["flicker"](changed(there, result_poses=None))
+
+
+def test_identity_looks_where_a_retargeted_result_is(pairs: list[Pair]) -> None:
+    measure, gains = MEASURES["identity"], []
+    for pair in pairs[:4]:
+        there = elsewhere(pair, 0.6, 0.35)
+        gains.append(measure(there) - measure(changed(there, result_poses=None)))
+    assert np.mean(gains) > 0.05
+
+
+def test_identity_crops_a_reference_of_another_shape(pairs: list[Pair]) -> None:
+    """The character in the middle of a wide picture, of which the teacher is shown the middle."""
+    for pair in pairs[:4]:
+        margin = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+        wide = np.concatenate([margin, pair.reference, margin], 1)
+        assert MEASURES["identity"](changed(pair, reference=wide)) == MEASURES["identity"](pair)
 
 
 def test_motion_flow_knows_time(pairs: list[Pair]) -> None:

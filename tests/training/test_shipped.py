@@ -8,7 +8,7 @@ import pytest
 from safetensors import safe_open
 
 from dreamactor_core.contract import Contract
-from training.lora_file import sha256
+from training.hashing import sha256
 from training.marionette.backbone import LORA_FOLDER, MODEL_FILE
 
 WEIGHTS = MODEL_FILE.parents[1]

@@ -88,6 +88,8 @@ def test_what_the_plan_must_know(tmp_path: Path) -> None:
     other.write_text(json.dumps(json.loads(WORKFLOW.read_text("utf-8")), indent=None))
     digests.add(comfyui.check(config(tmp_path, teacher="comfyui", workflow=str(other), inputs=INPUTS)).digest)
     assert len(digests) == 4
+    longer = config(tmp_path, {"clip": {"lead_in": 0.3333}}, teacher="comfyui", workflow=str(WORKFLOW), inputs=INPUTS)
+    assert comfyui.check(longer).digest not in digests, "the first driven frame is another"
 
 
 def unit(**values: object) -> Unit:

@@ -15,8 +15,11 @@ from synthesis import FRAMES, HEIGHT, LEAD_IN, POSE_LORA, RGB_LORA, WIDTH, confi
 from dreamactor_core.clips import ClipSpec
 from dreamactor_core.contract import Contract
 from dreamactor_core.layout import SpatialLayout
+from training.backbones import get
+from training.backbones.marionette import MarionetteBackbone
 from training.errors import UserError
 from training.latents.encode import condition_of
+from training.latents.header import files_hash
 from training.lora_file import add_lora, load_lora, rank_of
 from training.sampling import sample
 from training.synthesize import direct
@@ -144,12 +147,26 @@ def test_loras_that_cannot_be_the_teacher(folder: Path, tmp_path: Path) -> None:
     save_file(load_file(POSE_LORA), plain)
     refused(plain, "carries no dreamactor_m2")
     refused(rewritten(tmp_path / "wan.safetensors", backbone="wan2.1-i2v-14b"), "is for wan2.1-i2v-14b, expected one for")
-    refused(rewritten(tmp_path / "weights.safetensors", backbone_sha256="0" * 64), "was trained on other weights")
+    refused(rewritten(tmp_path / "weights.safetensors", backbone_sha256="0" * 64), r"was trained on weights of sha256 0{12}")
     refused(POSE_LORA, "lead-in of 8 frames, this run's clips have 12 fps and 4", {"clip": {"lead_in": 0.3333}})
     save_file({}, tmp_path / "bare.safetensors", safe_metadata())
     refused(tmp_path / "bare.safetensors", "covers 0 feed-forward layers")
     two = {"backbone": {"name": "wan2.2-i2v-a14b", "expert": "high_noise"}}
     refused(POSE_LORA, "both experts; use teacher: comfyui", two)
+
+
+def test_weights_in_several_files_are_compared_too(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = get(config(folder).backbone).weights()
+    tensors = load_file(whole["transformer"][0])
+    shards = [tmp_path / "shard0.safetensors", tmp_path / "shard1.safetensors"]
+    for k, path in enumerate(shards):
+        save_file({key: tensors[key] for key in sorted(tensors)[k::2]}, path)
+    monkeypatch.setattr(MarionetteBackbone, "weights", lambda self: whole | {"transformer": shards})
+    right = rewritten(tmp_path / "right.safetensors", backbone_sha256=files_hash(shards))
+    direct.check(config(folder, lora=str(right)))
+    wrong = rewritten(tmp_path / "wrong.safetensors", backbone_sha256="0" * 64)
+    with pytest.raises(UserError, match=r"weights of sha256 0{12}.*2 files"):
+        direct.check(config(folder, lora=str(wrong)))
 
 
 def safe_metadata() -> dict[str, str]:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from synthesis import sample
+from synthesis import config, sample
 
 from training.errors import UserError
+from training.synthesize import pool
 from training.synthesize.plan import Package, Unit
 from training.synthesize.pool import TRIES, Pool, cluster
+from training.synthesize.records import Folder
+from training.synthesize.run import _make
 from training.synthesize.worker import Outcome
 
 
@@ -28,8 +34,8 @@ def package(*names: str) -> Package:
     return Package(tuple(Unit(name, one, one, "", 0) for name in names), frozenset(names))
 
 
-def spawner(folder: Path) -> Callable[[int], Any]:
-    """Actors that do what the name of a package's first unit says, and note who did it."""
+def spawner(folder: Path, cpus: int) -> Callable[[int], Any]:
+    """Actors that do what the name of a package's first unit says, and note who did it. `cpus`: what each of them asks for."""
     import ray
 
     class Toy:  # in here, so that Ray sends it by value: workers cannot import this file
@@ -51,16 +57,19 @@ def spawner(folder: Path) -> Callable[[int], Any]:
                 raise RuntimeError("out of memory")
             if name.startswith("stop"):
                 return Outcome(stop="the disk is full")
-            if self.slot == 0 and name.startswith("lost"):
-                return Outcome(lost="server 0 is gone")
+            if name.startswith("loses-all") or (self.slot == 0 and name.startswith("lost")):
+                return Outcome(lost=f"server {self.slot} is gone")
             time.sleep(1.0 if self.slot == 0 else 0.1)
             return Outcome(done=sorted(package.wanted))
 
-    made = ray.remote(Toy).options(num_cpus=1)
+    made = ray.remote(Toy).options(num_cpus=cpus)
     return lambda slot: made.remote(slot)
 
 
-def worked(folder: Path, packages: list[Package], slots: int = 2) -> tuple[list[str], dict[str, str], list[list[str]]]:
+Worked = tuple[list[str], dict[str, str], list[list[str]]]
+
+
+def worked(folder: Path, packages: list[Package], slots: int = 2, cpus: int = 1) -> Worked:
     """Units done, in order; units failed; lines of the log."""
     done: list[str] = []
     failed: dict[str, str] = {}
@@ -69,7 +78,7 @@ def worked(folder: Path, packages: list[Package], slots: int = 2) -> tuple[list[
         done.extend(outcome.done)
         failed.update(outcome.failed)
 
-    Pool(spawner(folder), slots, report).work(packages)
+    Pool(spawner(folder, cpus), slots, report).work(packages)
     return done, failed, [line.split() for line in (folder / "log").read_text().splitlines()]
 
 
@@ -99,6 +108,42 @@ def test_a_lost_server_is_left_to_the_others_until_there_is_none(tmp_path: Path)
     assert sorted(done) == [f"lost{k}" for k in range(4)] and not failed
     with pytest.raises(UserError, match=r"no worker is left: server 0 is gone.*the same command"):
         worked(tmp_path, [package("lost1")], slots=1)
+
+
+def test_a_package_that_ends_its_server_is_given_up_before_all_are_gone(tmp_path: Path) -> None:
+    wanted = [f"u{k}" for k in range(6)]
+    done, failed, log = worked(tmp_path, [package("loses-all", "with-it"), *map(package, wanted)], slots=TRIES + 1, cpus=0)
+    assert sorted(done) == wanted and sorted(failed) == ["loses-all", "with-it"]
+    assert "is gone" in failed["with-it"]
+    assert sum(line[1] == "loses-all" for line in log) == TRIES
+    assert log[1][1] != "loses-all", "what ends servers comes last"
+
+
+def test_a_worker_that_no_place_is_left_for_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    """Three on two processors: the third never loads."""
+    found: list[list[str]] = []
+    run = threading.Thread(target=lambda: found.append(worked(tmp_path, [package(f"u{k}") for k in range(3)], 3)[0]), daemon=True)
+    run.start()
+    run.join(120)
+    assert [sorted(done) for done in found] == [["u0", "u1", "u2"]]
+
+
+@pytest.mark.parametrize(("workers", "expected"), [(0, 3), (2, 2)])
+def test_on_a_cluster_it_is_the_clusters_gpus_that_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, expected: int
+) -> None:
+    import ray
+
+    made: list[int] = []
+    monkeypatch.setattr(pool, "cluster", lambda address, cpus, gpus: contextlib.nullcontext())
+    monkeypatch.setattr(pool, "Pool", lambda spawn, slots, report: SimpleNamespace(work=lambda left: made.append(slots)))
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 3.0})
+    one = sample(tmp_path, "a")
+    units = [Unit("a", one, one, "", 0)]
+    _make(config(tmp_path, address="ray://elsewhere", workers=workers), Folder(tmp_path), units)
+    assert made == [expected]
+    with pytest.raises(UserError, match=r"synthesize\.workers is 4, but there are 3 GPUs"):
+        _make(config(tmp_path, address="ray://elsewhere", workers=4), Folder(tmp_path), units)
 
 
 def test_a_full_disk_and_a_missing_network_stop_the_run(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from synthesis import FPS, HEIGHT, LEAD_IN, WIDTH, config, draw
 
-from headless.media import MediaError
+from dreamactor_core.clips import ClipSpec
+from headless.media import MediaError, read_image
 from training.errors import UserError
 from training.manifest import read
 from training.synthesize.plan import Needs, Package, Teaching, Unit, packages, plan_units
@@ -18,6 +19,7 @@ from training.synthesize.video import first_frame, read_timed
 from training.synthesize.worker import Lost, Outcome, Worker
 from training.video import read_clip, write_clip
 
+SPECS = {13: ClipSpec(13, LEAD_IN, FPS)}
 FRAMES = np.random.default_rng(0).integers(0, 256, (5, HEIGHT, WIDTH, 3), np.uint8)
 
 
@@ -80,7 +82,7 @@ def test_a_unit_is_finished_when_clip_and_record_are_there_and_whole(tmp_path: P
 def test_the_manifest_holds_triplets_in_the_order_of_the_plan(tmp_path: Path, units: list[Unit]) -> None:
     folder = Folder(tmp_path / "synthetic")
     records = {unit.id: folder.store(unit, FRAMES) for unit in reversed(units[:3])}
-    folder.write_manifest(units, records, {13: config(tmp_path).clip.spec(13)})
+    folder.write_manifest(units, records, SPECS, retargeted=True)
     text = folder.manifest.read_text("utf-8")
     assert str(tmp_path) not in text and "../clips/clip0.mkv" in text
     found = read(folder.manifest)
@@ -89,11 +91,29 @@ def test_the_manifest_holds_triplets_in_the_order_of_the_plan(tmp_path: Path, un
         assert one.kind == "e2e" and one.driving_start == LEAD_IN and one.reference_image is None
         assert one.target_video.samefile(unit.source.target_video) and one.caption == unit.source.caption
         assert np.array_equal(read_clip(one.driving_video), FRAMES) and one.driving_sha256 == records[unit.id]["sha256"]
-        assert unit.reference.id in one.note
+        assert unit.reference.id in one.note and one.driving_reference_poses.samefile(unit.reference.poses)
     folder.write_failures(units, {units[1].id: "its clip is gone"})
     assert "its clip is gone" in folder.failures.read_text("utf-8")
     folder.write_failures(units, {})
     assert not folder.failures.exists()
+
+
+def test_what_was_not_retargeted_names_no_poses_of_its_reference(tmp_path: Path, units: list[Unit]) -> None:
+    folder = Folder(tmp_path / "synthetic")
+    folder.write_manifest(units, {units[0].id: folder.store(units[0], FRAMES)}, SPECS, retargeted=False)
+    assert [one.driving_reference_poses for one in read(folder.manifest)] == [None]
+
+
+def test_a_character_that_is_drawn_anew_gets_a_new_picture(tmp_path: Path, units: list[Unit]) -> None:
+    """Under the same id, in the same folder."""
+    folder, unit = Folder(tmp_path / "synthetic"), units[0]
+    records = {unit.id: folder.store(unit, FRAMES)}
+    pictures = []
+    for frames in (FRAMES, 255 - FRAMES):
+        write_clip(unit.reference.target_video, frames, FPS, lossless=True)
+        folder.write_manifest([unit], records, SPECS, retargeted=True)
+        pictures.append(read_image(read(folder.manifest)[0].driving_reference))
+    assert np.array_equal(pictures[0], FRAMES[0]) and np.array_equal(pictures[1], 255 - FRAMES[0])
 
 
 class Scripted:

@@ -48,6 +48,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     assert len(samples) == COUNT and len({(s.target_video.name, s.note) for s in samples}) == COUNT
     for one in samples:
         assert len(read_clip(one.driving_video)) == one.frames - LEAD_IN and one.driving_start == LEAD_IN
+        assert one.driving_reference_poses.is_file(), "it was retargeted"
         assert one.driving_sha256 == hashlib.sha256(one.driving_video.read_bytes()).hexdigest()
     found = digests(folder)
     pictures = {s.driving_reference for s in samples}

@@ -21,8 +21,8 @@ from training.__main__ import main
 from training.checkpoint import TrainState
 from training.config import Augment, Timesteps
 from training.errors import UserError
+from training.hashing import sha256
 from training.latents.read import Cache
-from training.lora_file import sha256
 from training.train.data import Chance, Order
 from training.train.loop import Trainer
 from training.train.objective import draw_sigma

@@ -22,7 +22,7 @@ def summary(path: Path) -> dict[str, Any]:
     """Everything about a file as plain values; `contract` is None without one. Raises UserError when it is no LoRA."""
     from dreamactor_core.contract import has_contract
     from training.files.lora import fitting, read
-    from training.lora_file import sha256
+    from training.hashing import sha256
 
     file = read(path)
     return {

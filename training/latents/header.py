@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors import safe_open
 
 from training.errors import UserError
-from training.lora_file import sha256
+from training.hashing import sha256
 
 VERSION = "1"
 """Of the layout of shards; one more whenever their tensors mean something else."""

@@ -26,8 +26,8 @@ from safetensors import safe_open
 
 from dreamactor_core.layout import BLANK
 from training.checkpoint import save_atomic
+from training.hashing import sha256
 from training.latents.encode import to_pixels
-from training.lora_file import sha256
 from training.marionette.backbone import VAE_FILE, encode, load_vae, normalise
 from training.marionette.filters import filtered
 from training.marionette.world import FPS, FRAMES, HEIGHT, LEAD_IN, WIDTH, Split, rng_for, sample_scene

@@ -25,7 +25,7 @@ from dreamactor_core.words import WordTable, encode_text
 from headless.media import write_image
 from training.checkpoint import TrainState, update_ema
 from training.flow import euler, sample_sigmas, shifted_sigmas
-from training.lora_file import sha256
+from training.hashing import sha256
 from training.marionette.attention import use_plain_attention
 from training.marionette.backbone import (
     MODEL_CONFIG,

@@ -151,7 +151,7 @@ def on_devices(memory: Memory, devices: int, sharded: bool, block: int) -> Memor
 
 
 def cache_bytes(
-    net: Network, width: int, height: int, frames: int, lead_in: int, variants: int, layout: str = "spatial", people: int = 1
+    net: Network, width: int, height: int, frames: int, lead_in: int, variants: int, people: int = 1
 ) -> dict[str, int]:
     """Bytes of one sample in the cache, in half precision: target latents, a composite for each variant (an rgb LoRA has one), or
     with no variants the reference picture and keypoints of 130 joints, in float32; text and picture tokens."""

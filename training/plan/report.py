@@ -24,11 +24,17 @@ def weights(name: str, config: dict[str, Any]) -> tuple[int, int]:
 
 
 def clips(settings: Config) -> int | None:
-    """Samples of the run's manifest; None before there is one."""
-    path = settings.cache.manifest or settings.data.manifest or settings.out / "clips" / "manifest.jsonl"
-    if settings.data.source == "world" and not path.is_file():
+    """Samples of the run's manifest; before there is one, those that `data` is to make; None where only `data` can count them."""
+    path = settings.cache.manifest or settings.out / "clips" / "manifest.jsonl"
+    if path.is_file():
+        return len(manifest.read(path))
+    if settings.data.source == "world":
         return settings.data.world.count
-    return len(manifest.read(path)) if path.is_file() else None
+    listed = settings.data.manifest
+    if settings.data.source != "manifest" or listed is None or not listed.is_file():
+        return None
+    # a list of the user's, where less is required than in a manifest of ours: which lines are right is for `data` to say
+    return sum(bool(line.strip()) for line in listed.read_text("utf-8-sig", errors="replace").splitlines())
 
 
 def made(settings: Config, speed: float, card: float, most: int) -> dict[str, Any]:
@@ -64,7 +70,7 @@ def made(settings: Config, speed: float, card: float, most: int) -> dict[str, An
     devices = suggestion["devices"] or 1
     seconds = per_sample.total * train.batch / speed / devices
     variants = settings.cache.variants if settings.variant == "pose" else 1
-    disk = costs.cache_bytes(net, width, height, spec.frames, spec.lead_in, variants, settings.layout)
+    disk = costs.cache_bytes(net, width, height, spec.frames, spec.lead_in, variants)
     count = clips(settings)
     return {
         "backbone": backbone.name,

@@ -24,6 +24,7 @@ class Decisions:
         self.samples = {sample.id: sample for sample in samples}
         self._journal = Journal(folder / "journal.jsonl")
         self._lock = threading.RLock()
+        self._writing = threading.Lock()  # its own: a decision need not wait for the manifests
         self._entries: list[dict[str, object]] = []
         self._undone: set[int] = set()
         self._of: dict[str, list[int]] = {}
@@ -76,16 +77,24 @@ class Decisions:
 
     def all(self) -> dict[str, bool | None]:
         """Every sample's, in their order."""
+        return self.state()[1]
+
+    def state(self) -> tuple[int, dict[str, bool | None]]:
+        """`changes` and what is then decided, of one moment."""
         with self._lock:
             self.refresh()
-            return {name: self.of(name) for name in self.samples}
+            return self.changes, {name: self.of(name) for name in self.samples}
 
     def write(self) -> None:
-        """`manifest.jsonl` with all samples and their decisions, `kept.jsonl` with those accepted. Raises UserError (disk full)."""
-        decided = self.all()
-        samples = [sample.model_copy(update={"accepted": decided[sample.id]}) for sample in self.samples.values()]
-        try:
-            manifest.write(self.folder / "manifest.jsonl", samples)
-            manifest.write(self.folder / "kept.jsonl", [sample for sample in samples if sample.accepted])
-        except OSError as error:
-            raise UserError(f"the manifest in {self.folder} can't be written ({error}); decisions are in its journal") from error
+        """`manifest.jsonl` with all samples and their decisions, `kept.jsonl` with those accepted. Raises UserError (disk full).
+
+        One thread at a time, from its look at the decisions on: an older state must not come to lie over a newer one.
+        """
+        with self._writing:
+            decided = self.all()
+            samples = [sample.model_copy(update={"accepted": decided[sample.id]}) for sample in self.samples.values()]
+            try:
+                manifest.write(self.folder / "manifest.jsonl", samples)
+                manifest.write(self.folder / "kept.jsonl", [sample for sample in samples if sample.accepted])
+            except OSError as error:
+                raise UserError(f"{self.folder} can't be written to ({error}); the decisions are in its journal") from error

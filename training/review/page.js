@@ -2,14 +2,9 @@
 // The samples and their decisions are the server's; the page shows them, and asks again every few seconds for what others decided.
 const $ = (id) => document.getElementById(id);
 const state = { samples: [], place: 0, changes: -1, shown: null };
-const me = (() => {  // who decided: a browser takes back its own decisions only
-  let name = localStorage.getItem("browser");
-  if (!name) localStorage.setItem("browser", (name = crypto.randomUUID()));
-  return name;
-})();
 
 async function ask(path, body) {
-  const options = body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ ...body, by: me }) };
+  const options = body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
   const response = await fetch(path, options || {}).catch(() => { throw new Error("the server does not answer; nothing was saved"); });
   if (!response.ok) throw new Error((await response.text()) || response.statusText);
   return response.json();

@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import json
 import logging
+import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 LOCAL = ("127.0.0.1", "localhost")
+COOKIE = "dreamactor_review"
+"""Names the browser: it takes back its own decisions only. A cookie is of all ports, and each start has another one."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -74,14 +77,19 @@ class Review:
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
         name, kind = PAGE[request.match_info.get("file", "")]
-        return web.Response(text=(HERE / name).read_text("utf-8"), content_type=kind, charset="utf-8")
+        response = web.Response(text=(HERE / name).read_text("utf-8"), content_type=kind, charset="utf-8")
+        if name == "page.html":
+            by = request.cookies.get(COOKIE, "")
+            by = by if 1 <= len(by) <= 64 else str(uuid.uuid4())
+            response.set_cookie(COOKIE, by, max_age=400 * 86400, path="/", httponly=True, samesite="Lax")
+        return response
 
     async def _state(self, request: web.Request) -> web.StreamResponse:
-        decided = await asyncio.to_thread(self._decisions.all)
-        if request.query.get("since") == str(self._decisions.changes):
-            return web.json_response({"changes": self._decisions.changes})
+        changes, decided = await asyncio.to_thread(self._decisions.state)
+        if request.query.get("since") == str(changes):
+            return web.json_response({"changes": changes})
         listed = [[name, accepted] for name, accepted in decided.items()]
-        return web.json_response({"changes": self._decisions.changes, "title": self._title, "samples": listed})
+        return web.json_response({"changes": changes, "title": self._title, "samples": listed})
 
     async def _sample(self, request: web.Request) -> web.StreamResponse:
         sample = self._decisions.samples[request.match_info["id"]]
@@ -106,11 +114,11 @@ class Review:
         name, body = request.match_info["id"], await _object(request)
         if not isinstance(body.get("accepted"), bool):
             raise web.HTTPBadRequest(text="accepted must be true or false")
-        await asyncio.to_thread(self._decisions.decide, name, body["accepted"], _browser(body))
+        await asyncio.to_thread(self._decisions.decide, name, body["accepted"], _browser(request))
         return web.json_response({"id": name, "accepted": self._decisions.of(name)})
 
     async def _undo(self, request: web.Request) -> web.StreamResponse:
-        name = await asyncio.to_thread(self._decisions.undo, _browser(await _object(request)))
+        name = await asyncio.to_thread(self._decisions.undo, _browser(request))
         return web.json_response({"id": name, "accepted": None if name is None else self._decisions.of(name)})
 
     async def _writer(self, app: web.Application) -> Any:  # an async generator, as aiohttp takes it
@@ -148,8 +156,9 @@ async def _object(request: web.Request) -> dict[str, Any]:
     return body
 
 
-def _browser(body: dict[str, Any]) -> str:
-    by = body.get("by")
-    if not isinstance(by, str) or not 1 <= len(by) <= 64:
-        raise web.HTTPBadRequest(text="by must name the browser, in 1 to 64 letters")
+def _browser(request: web.Request) -> str:
+    """The name that the page gave to the browser."""
+    by = request.cookies.get(COOKIE, "")
+    if not 1 <= len(by) <= 64:
+        raise web.HTTPBadRequest(text=f"got no cookie {COOKIE}, expected the one of the page: allow cookies and load it again")
     return by

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from dreamactor_core.clips import ClipSpec
 from dreamactor_core.poses import PoseFormatError, PoseSequence, from_pose_keypoint, read_pose_file
 from dreamactor_core.text.cache import fingerprint
 from headless.media import MediaError, read_image
 from training.errors import UserError
+from training.hashing import sha256
 from training.manifest import Sample
 from training.score.measures import Pair
+from training.synthesize.inputs import driving_poses
 from training.video import read_clip
 
 
 def file_hash(path: Path) -> str:
     """sha256. Raises UserError for a file that is not there or empty."""
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
         if not path.stat().st_size:
             raise UserError(f"{path} is empty, expected a file with something in it; make it again")
+        return sha256(path)
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror or error})") from error
-    return digest.hexdigest()
 
 
 class Material:
@@ -49,7 +47,9 @@ class Material:
     def content(self) -> str:
         """Name of all that a score hangs on: hashes of the files, and how they stand to each other."""
         sample = self.sample
-        files = (sample.driving_video, sample.target_video, sample.driving_reference, sample.poses)
+        files = (
+            sample.driving_video, sample.target_video, sample.driving_reference, sample.poses, sample.driving_reference_poses,
+        )  # fmt: skip
         hashes = [file_hash(path) if path else "" for path in files]
         if sample.driving_sha256 and sample.driving_sha256 != hashes[0]:
             raise UserError(
@@ -92,7 +92,8 @@ class Material:
                 f"{sample.driving_video} has {len(result)} frames, expected {left}: those of {sample.target_video} "
                 f"({len(target)}) from frame {sample.driving_start} on"
             )
-        return Pair(result, target[sample.driving_start :], self._poses(len(target)), self.reference, self.extract)
+        source, poses = target[sample.driving_start :], self._poses(len(target))
+        return Pair(result, source, poses, self.reference, self.extract, self._result_poses())
 
     def _poses(self, frames: int) -> PoseSequence | None:
         if self.sample.poses is None:
@@ -104,3 +105,15 @@ class Material:
         if len(poses) != frames:
             raise UserError(f"{self.sample.poses} has {len(poses)} frames, expected the {frames} of {self.sample.target_video}")
         return poses[self.sample.driving_start :]
+
+    def _result_poses(self) -> PoseSequence | None:
+        """What drove the result, where that was retargeted; None where the source's own poses did."""
+        sample = self.sample
+        if sample.poses is None or sample.driving_reference_poses is None:
+            return None
+        reference = sample.model_copy(update={"reference_poses": sample.driving_reference_poses})
+        try:
+            return driving_poses(sample, reference, ClipSpec(sample.frames, sample.driving_start, sample.fps), retargeted=True)
+        except ValueError as error:
+            names = f"{sample.poses} on {sample.driving_reference_poses}"
+            raise UserError(f"the poses of {names} can't be made again ({error}); run `synthesize` anew") from error

@@ -24,8 +24,9 @@ from headless.client import Client, Prompt, PromptFailed, PromptRejected, Server
 from headless.media import write_image
 from training.config import Config
 from training.errors import UserError
+from training.hashing import sha256
 from training.synthesize import inputs
-from training.synthesize.plan import Needs, Package, Teaching, Unit, sha256
+from training.synthesize.plan import Needs, Package, Teaching, Unit
 from training.synthesize.video import read_timed
 from training.synthesize.worker import Lost
 from training.video import write_clip
@@ -140,7 +141,7 @@ def check(config: Config) -> Teaching:
     retargets = _retargets(config, where)
     about = {
         "version": VERSION, "teacher": "comfyui", "workflow": sha256(settings.workflow), "inputs": sorted(settings.inputs.items()),
-        "retarget": retargets,
+        "retarget": retargets, "lead_in": config.clip.spec().lead_in,
     }  # fmt: skip
     needs = Needs("driving_video" not in where, "driving_video" in where, retargets or "reference_poses" in where)
     return Teaching(hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest(), needs)

@@ -24,10 +24,12 @@ from training.backbones import get
 from training.backbones.base import Context, VideoBackbone
 from training.config import Config
 from training.errors import UserError
-from training.lora_file import add_lora, load_lora, rank_of, sha256
+from training.hashing import sha256
+from training.lora_file import add_lora, load_lora, rank_of
 from training.sampling import sample
 from training.synthesize import inputs
 from training.synthesize.plan import Needs, Package, Teaching, Unit
+from training.train.contracts import backbone_sha256
 
 VERSION = 2
 """Of the way in which results are made. A change of it makes every unit anew."""
@@ -91,10 +93,10 @@ def check(config: Config) -> Teaching:
         check_lora(_shapes(settings.lora), contract, model, name)
     except ContractError as error:
         raise UserError(str(error)) from error
-    if len(files) == 1 and contract.backbone_sha256 and contract.backbone_sha256 != sha256(files[0]):
+    if contract.backbone_sha256 and contract.backbone_sha256 != (got := backbone_sha256(backbone)):
         raise UserError(
-            f"{name} was trained on other weights than {files[0].name} (sha256 {contract.backbone_sha256[:12]}…): train it on "
-            f"these, or give the backbone that it was trained on"
+            f"{name} was trained on weights of sha256 {contract.backbone_sha256[:12]}…, expected those of {files[0].parent} "
+            f"({len(files)} files, {got[:12]}…): train it on these, or give the backbone that it was trained on"
         )
     about = {
         "version": VERSION, "teacher": "direct", "lora": sha256(settings.lora), "backbone": config.backbone.name,

@@ -13,6 +13,7 @@ import numpy as np
 
 from training.config import Config
 from training.errors import UserError
+from training.hashing import sha256
 from training.manifest import Sample, read
 
 FAMILIES = {"human": "biped", "cartoon": "biped", "quadruped": "quadruped", "bird": "bird"}
@@ -141,12 +142,6 @@ def allowed_pairs(sources: Sequence[Sample], references: Sequence[Sample], same_
         chosen = np.flatnonzero(other)
         found.append(np.stack([np.full_like(chosen, i), chosen], 1))
     return np.concatenate(found) if found else np.zeros((0, 2), np.int64)
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file. Not `lora_file`'s: its libraries take seconds to load, which workers and --help need not wait for."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _Hashes:

@@ -85,7 +85,8 @@ class Pool:
         self.queue = deque(packages)
         for slot in range(min(self.slots, len(packages))):
             self._start(slot)
-        while self.queue or self.running:
+        # loads are not waited for: on a cluster one can wait for a GPU that never comes free
+        while self.queue or any(package for _, package in self.running.values()):
             while self.queue and self.idle:
                 slot, package = self.idle.pop(), self.queue.popleft()
                 self.tries[package.units[0].id] += 1
@@ -129,9 +130,8 @@ class Pool:
             self.lost.append(outcome.lost)
             done = frozenset([*outcome.done, *outcome.failed])
             self.report(package, outcome)
-            left = Package(package.units, package.wanted - done)
-            if left.wanted:
-                self.queue.appendleft(left)
+            if left := package.wanted - done:
+                self._again(Package(package.units, left), outcome.lost)
             return
         self.idle.append(slot)
         self.report(package, outcome)

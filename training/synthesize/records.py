@@ -15,8 +15,9 @@ import numpy as np
 from dreamactor_core.clips import ClipSpec
 from headless.atomic import atomic
 from headless.media import write_image
+from training.hashing import sha256
 from training.manifest import Sample, write
-from training.synthesize.plan import Unit
+from training.synthesize.plan import Unit, character_file, character_poses
 from training.synthesize.video import LOSSLESS_PIXELS, first_frame, suffix
 from training.video import write_clip
 
@@ -66,30 +67,40 @@ class Folder:
 
     def remove_partials(self) -> None:
         """Remove what a killed run has left half-written. No other run may be at work here."""
-        for part in ("clips", "units"):
-            for path in (self.path / part).glob("*/.*.part"):
+        for pattern in ("clips/*/.*.part", "units/*/.*.part", "references/.*.part", ".*.part"):
+            for path in self.path.glob(pattern):
                 path.unlink(missing_ok=True)
 
-    def write_manifest(self, units: Sequence[Unit], records: Mapping[str, Record], spec_of: Mapping[int, ClipSpec]) -> None:
-        """The triplets (V_o, V_src[0], V_src) of Eq. 4 in the plan's order. `spec_of`: by frames of the target."""
-        write(self.manifest, (self._triplet(u, records[u.id], spec_of[u.source.frames]) for u in units if u.id in records))
+    def write_manifest(
+        self, units: Sequence[Unit], records: Mapping[str, Record], spec_of: Mapping[int, ClipSpec], retargeted: bool
+    ) -> None:
+        """The triplets (V_o, V_src[0], V_src) of Eq. 4 in the plan's order.
 
-    def _triplet(self, unit: Unit, record: Record, spec: ClipSpec) -> Sample:
-        source = unit.source
+        `spec_of`: by frames of the target. `retargeted`: whether the results stand as their references do, not as their sources.
+        """
+        pictures: dict[Path, Path] = {}  # of a character's file, which is that of many units
+        made = (unit for unit in units if unit.id in records)
+        write(self.manifest, (self._triplet(u, records[u.id], spec_of[u.source.frames], retargeted, pictures) for u in made))
+
+    def _triplet(self, unit: Unit, record: Record, spec: ClipSpec, retargeted: bool, pictures: dict[Path, Path]) -> Sample:
+        source, shown = unit.source, character_file(unit.reference)
+        if shown not in pictures:
+            pictures[shown] = self._picture(unit.reference)
         return Sample(
             id=unit.id, kind="e2e", target_video=source.target_video, driving_video=(self.path / str(record["clip"])).absolute(),
             driving_start=spec.lead_in, poses=source.poses, caption=source.caption, motion=source.motion,
             appearance=source.appearance, fps=source.fps, frames=source.frames, width=source.width, height=source.height,
             source_sha256=source.source_sha256, driving_sha256=str(record["sha256"]), pairs="synthetic",
-            driving_reference=self._picture(unit.reference),
+            driving_reference=pictures[shown], driving_reference_poses=character_poses(unit.reference) if retargeted else None,
             note=f"the motion of {source.id} on {unit.reference.id}",
         )  # fmt: skip
 
     def _picture(self, reference: Sample) -> Path:
-        """The character of a reference as a picture: its own, or its clip's first frame, written once."""
+        """The character of a reference as a picture: its own, or its clip's first frame, written once for each content of the
+        clip: a clip that is drawn anew shows another character under the same id."""
         if reference.reference_image is not None:
             return reference.reference_image
-        path = self.path / "references" / f"{reference.id}.png"
+        path = self.path / "references" / f"{sha256(reference.target_video)[:24]}.png"
         if not path.exists():
             write_image(path, first_frame(reference.target_video))
         return path.absolute()

@@ -39,7 +39,9 @@ def main(options: argparse.Namespace) -> int:
         records = {unit.id: record for unit in units if (record := folder.finished(unit.id))}
         failed = {unit: reason for unit, reason in failed.items() if unit not in records}
         folder.write_failures(units, failed)
-        folder.write_manifest(units, records, {frames: config.clip.spec(frames) for frames in {u.source.frames for u in units}})
+        specs = {frames: config.clip.spec(frames) for frames in {unit.source.frames for unit in units}}
+        # whoever reads the reference's poses, we or the workflow, retargets to them
+        folder.write_manifest(units, records, specs, teaching.needs.reference_poses)
     print(f"{len(records)} of {len(units)} pairs are in {folder.manifest}")
     if failed:
         print(f"{len(failed)} failed, and are tried again by the same command; all of them are in {folder.failures}")
@@ -110,26 +112,34 @@ def _make(config: Config, folder: Folder, units: Sequence[Unit]) -> dict[str, st
 
     count, started = _Count(len(units), len(finished)), time.monotonic()
     with _servers(config) as servers, count.bar:
-        slots, gpus = _slots(config, len(servers))
-        with cluster(config.synthesize.address, slots, gpus):
-            spawn = _spawner(config, slots, gpus, servers)
-            Pool(spawn, slots, count).work(left)
+        address, gpus = config.synthesize.address, 0 if servers else _gpus_here()
+        with cluster(address, _slots(config, len(servers), 0 if address else gpus), gpus):
+            if address and not servers:  # it is the cluster's that count
+                import ray
+
+                gpus = int(ray.cluster_resources().get("GPU", 0))
+            slots = _slots(config, len(servers), gpus)
+            Pool(_spawner(config, slots, gpus, servers), slots, count).work(left)
     seconds = time.monotonic() - started
     print(f"made {count.made} pairs in {seconds:.1f} s, {count.made / seconds:.3f} a second, with {slots} workers")
     return count.failed
 
 
-def _slots(config: Config, servers: int) -> tuple[int, int]:
-    """How many workers, and how many GPUs Ray is to share out among them here. Raises UserError for more workers than GPUs."""
-    workers = config.synthesize.workers
-    if servers:
-        return servers, 0
+def _gpus_here() -> int:
     import torch
 
-    gpus = torch.cuda.device_count()
-    if config.synthesize.address is None and gpus and workers > gpus:
+    return torch.cuda.device_count()
+
+
+def _slots(config: Config, servers: int, gpus: int) -> int:
+    """How many workers. `gpus`: those that Ray shares out among them. Raises UserError for more workers than GPUs: those without
+    one would wait for it as long as the run lasts."""
+    workers = config.synthesize.workers
+    if servers:
+        return servers
+    if gpus and workers > gpus:
         raise UserError(f"synthesize.workers is {workers}, but there are {gpus} GPUs, one for each worker; 0 takes all of them")
-    return workers or max(1, gpus), gpus
+    return workers or max(1, gpus)
 
 
 @contextmanager
@@ -141,24 +151,21 @@ def _servers(config: Config) -> Iterator[list[tuple[str, str | None]]]:
     elif settings.servers:
         yield [(address, None) for address in settings.servers]
     else:
-        import torch
-
         from training.synthesize.servers import started
 
-        gpus = torch.cuda.device_count()
+        gpus = _gpus_here()
         with started(settings.workers or max(1, gpus), gpus) as servers:
             yield servers
 
 
 def _spawner(config: Config, slots: int, gpus: int, servers: Sequence[tuple[str, str | None]]) -> Callable[[int], Any]:
-    """Makes the actor of a slot. On a cluster it is the cluster's GPUs that count."""
+    """Makes the actor of a slot. `gpus`: as in `_slots`; where there are any, each worker has one."""
     import ray
 
     from training.synthesize.worker import Worker
 
-    on_gpu = not servers and (gpus > 0 if config.synthesize.address is None else ray.cluster_resources().get("GPU", 0) > 0)
     threads = max(1, (os.cpu_count() or 1) // slots)
     values = _absolute(config)
     # no restarts of Ray's own: what a worker was at must go back to the queue first
-    actor = ray.remote(Worker).options(num_cpus=1, num_gpus=1 if on_gpu else 0, max_restarts=0, max_task_retries=0)
+    actor = ray.remote(Worker).options(num_cpus=1, num_gpus=1 if gpus else 0, max_restarts=0, max_task_retries=0)
     return lambda slot: actor.remote(values, servers[slot] if servers else None, threads)

@@ -11,10 +11,11 @@ from dreamactor_core.contract import Contract, ContractError
 from training.backbones.base import VideoBackbone
 from training.config import Config
 from training.errors import UserError
+from training.hashing import sha256
 from training.latents import header
 from training.latents.build import EMPTY
 from training.latents.read import Cache
-from training.lora_file import rank_of, sha256
+from training.lora_file import rank_of
 
 
 def backbone_sha256(backbone: VideoBackbone) -> str:

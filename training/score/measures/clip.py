@@ -29,6 +29,8 @@ class Pair:
         poses: Of the source, T frames; None where there are none.
         reference: RGB uint8 (h, w, 3), the character that the result was made from; None where it is not known.
         extract: Poses of a clip (T, H, W, 3), where there is an estimator.
+        result_poses: Those that the result was made by, T frames, where they are not the source's: retargeted ones have another
+            place, size and proportions. None: the result stands as the source does.
     """
 
     result: np.ndarray
@@ -36,6 +38,12 @@ class Pair:
     poses: PoseSequence | None = None
     reference: np.ndarray | None = None
     extract: Callable[[np.ndarray], PoseSequence] | None = None
+    result_poses: PoseSequence | None = None
+
+    @property
+    def driven_by(self) -> PoseSequence | None:
+        """Where the result's limbs are to be, T frames."""
+        return self.poses if self.result_poses is None else self.result_poses
 
 
 class Measure(Protocol):
@@ -70,6 +78,17 @@ def small(frames: np.ndarray, side: int = SIDE) -> np.ndarray:
     height, width = frames.shape[-3:-1]
     factor = side / max(height, width)
     return resized(frames, max(8, round(height * factor)), max(8, round(width * factor)))
+
+
+def cropped(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The middle of a picture (H, W, 3) in another size and aspect ratio, cut as the nodes cut a reference: see
+    `PoseSequence.cropped`."""
+    own, wanted, x, y = picture.shape[1] / picture.shape[0], width / height, 0, 0
+    if own > wanted:
+        x = round((picture.shape[1] - picture.shape[1] * (wanted / own)) / 2)
+    else:
+        y = round((picture.shape[0] - picture.shape[0] * (own / wanted)) / 2)
+    return resized(picture[y : picture.shape[0] - y, x : picture.shape[1] - x], height, width)
 
 
 def body_size(people: list[Person], height: int) -> float:
@@ -126,9 +145,9 @@ def moving_masks(moves: np.ndarray, least: float = 0.5) -> np.ndarray:
     return np.concatenate([found, found[-1:]])
 
 
-def somebody(pair: Pair, height: int, width: int) -> np.ndarray:
-    """Where the driver is: its limbs by the poses; without any, all that moves in its clip. Bool (T, height, width)."""
-    if pair.poses is not None and any(person.seen for people in pair.poses.frames for person in people):
-        return limb_masks(pair.poses, height, width)
+def somebody(pair: Pair, poses: PoseSequence | None, height: int, width: int) -> np.ndarray:
+    """Where the limbs of `poses` are; without any, all that moves in the source's clip. Bool (T, height, width)."""
+    if poses is not None and any(person.seen for people in poses.frames for person in people):
+        return limb_masks(poses, height, width)
     whole = moving_masks(flows(resized(pair.source, height, width))).any(0)
     return np.broadcast_to(whole, (len(pair.source), height, width))

@@ -12,11 +12,11 @@ class Flicker:
     """Mean absolute second difference over time, in [0, 1] of the brightness range, where nothing should move; lower is better.
 
     |v[t - 1] - 2 v[t] + v[t + 1]| / 4 of the result v, both neighbours moved to frame t as its camera moves, over the pixels
-    farther than a tenth of the height from where the driver is; over all pixels where it fills the picture. A clip that gets
-    steadily brighter has none, one that jumps to and fro has all.
+    farther than a tenth of the height from the limbs of the poses that drove it; over all pixels where these fill the picture. A
+    clip that gets steadily brighter has none, one that jumps to and fro has all.
     """
 
-    name, version, higher_is_better = "flicker", 1, False
+    name, version, higher_is_better = "flicker", 2, False
     _FEW = 0.02  # share of pixels under which the rest of the picture says nothing
 
     def __call__(self, pair: Pair) -> float | None:
@@ -26,7 +26,7 @@ class Flicker:
         result = small(pair.result)
         height, width = result.shape[1:3]
         reach = max(3, round(0.2 * height)) | 1
-        masks = somebody(pair, height, width)
+        masks = somebody(pair, pair.driven_by, height, width)
         near = cv2.dilate(masks.any(0).astype(np.uint8), np.ones((reach, reach), np.uint8)).astype(bool)
         still = ~near if (~near).mean() >= self._FEW else np.ones_like(near)
         moves = flows(result)

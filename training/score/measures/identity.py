@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .clip import Pair, limb_masks, resized, small
+from .clip import Pair, cropped, limb_masks, small
 
 _LOOKS = 8  # frames that are looked at, spread over the clip
 _BANDS = 3
@@ -14,24 +14,26 @@ _BANDS = 3
 class Identity:
     """Likeness of the character's colours in reference and result, in [0, 1]; 1: the same.
 
-    The subject is cut out of the reference and of frames of the result by GrabCut; it begins from the driver's limbs, where
-    poses are known (the result stands as the driver does), and from the middle of the picture else. Of both subjects a
-    histogram in CIE Lab is taken, whole and in three bands from top to bottom (head, trunk, legs); the measure is the mean
-    Bhattacharyya coefficient of these, the whole counting as much as the bands together, and the mean over frames.
+    The reference is cropped to the result's aspect ratio, as it was for the teacher. The subject is cut out of the reference
+    and of frames of the result by GrabCut; it begins from the limbs of the poses that drove the result, where these are known,
+    and from the middle of the picture else. Of both subjects a histogram in CIE Lab is taken, whole and in three bands from top
+    to bottom (head, trunk, legs); the measure is the mean Bhattacharyya coefficient of these, the whole counting as much as the
+    bands together, and the mean over frames.
     """
 
-    name, version, higher_is_better = "identity", 1, True
+    name, version, higher_is_better = "identity", 2, True
 
     def __call__(self, pair: Pair) -> float | None:
         """None without a reference."""
         if pair.reference is None:
             return None
-        reference = small(pair.reference)
-        height, width = reference.shape[:2]
-        wanted = _histograms(reference, subject(reference, None))
         picks = np.unique(np.linspace(0, len(pair.result) - 1, _LOOKS).round().astype(int))
-        result = resized(pair.result[picks], height, width)
-        limbs = [None] * len(picks) if pair.poses is None else list(limb_masks(pair.poses[picks.tolist()], height, width))
+        result = small(pair.result[picks])
+        height, width = result.shape[1:3]
+        reference = cropped(pair.reference, height, width)
+        wanted = _histograms(reference, subject(reference, None))
+        poses = pair.driven_by
+        limbs = [None] * len(picks) if poses is None else list(limb_masks(poses[picks.tolist()], height, width))
         values = [_likeness(wanted, _histograms(frame, subject(frame, mask))) for frame, mask in zip(result, limbs, strict=True)]
         return float(np.mean(values))
 
