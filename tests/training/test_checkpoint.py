@@ -144,7 +144,7 @@ def test_a_state_of_another_run_is_refused_before_anything_changes(tmp_path: Pat
     another = Run.new(1)
     another.state.run = other
     held = {k: v.clone() for k, v in another.everything().items()}
-    with pytest.raises(ValueError, match=r"was saved by a run with (seed|data) .*, this one has .*--out"):
+    with pytest.raises(ValueError, match=r"was saved by a run with (seed|data) .*, this one has .*another folder"):
         another.state.load(tmp_path / "s")
     assert_equal(another.everything(), held)
 
@@ -172,7 +172,7 @@ def test_a_run_is_lengthened_only_until_its_rate_falls(tmp_path: Path, step: int
     if longer:
         assert run.state.load(tmp_path / "s") == step
         return
-    with pytest.raises(ValueError, match=rf"saved at step {step} of 100, .* this run has 200 steps; give --steps 100 to go on"):
+    with pytest.raises(ValueError, match=rf"saved at step {step} of 100, .* this run has 200 steps; set 100 steps to go on"):
         run.state.load(tmp_path / "s")
 
 

@@ -152,7 +152,7 @@ def test_a_cache_of_before_shards_were_counted_is_read_as_it_is(copied: Path) ->
         assert json.loads(about.pop("whole")) == {"train": [2, 4], "validation": [1, 1]}
         rewritten(path, about)
     rewritten(copied / EMPTY, {})
-    settings = config.load(write_run(copied.parent / "run.yaml", copied.parent))
+    settings = config.load(write_run(copied.parent / "run.yaml", copied.parent, cache={"augment": PLAIN}))
     for name, count in (("train", 4), ("validation", 1)):
         cache = Cache(copied, name)
         check_cache(settings, backbones.get(settings.backbone), cache, name)
@@ -162,7 +162,7 @@ def test_a_cache_of_before_shards_were_counted_is_read_as_it_is(copied: Path) ->
 
 
 def test_dropped_texts_need_the_empty_prompt_of_this_text_encoder(cached: Path, copied: Path) -> None:
-    settings = config.load(write_run(copied.parent / "run.yaml", copied.parent))
+    settings = config.load(write_run(copied.parent / "run.yaml", copied.parent, cache={"augment": PLAIN}))
     without = settings.model_copy(update={"train": settings.train.model_copy(update={"drop_text": 0.0})})
     backbone = backbones.get(settings.backbone)
     rewritten(copied / EMPTY, {"cache.backbone": "marionette", "cache.text_sha256": "another"})

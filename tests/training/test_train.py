@@ -52,7 +52,7 @@ def run_file(world: Path, out: Path, cache: str = "encoded", **train: object) ->
     out.mkdir(exist_ok=True)
     settings = TRAIN | {"cache": str(world / cache / "cache")} | train
     plain = {"augment": {"normalise": 0, "bones": 0, "other_bodies": 0, "hidden_limbs": 0}}
-    return write_run(out / "run.yaml", out, train=settings, backbone=FLOAT, cache=plain)
+    return write_run(out / "run.yaml", out, train=settings, backbone=FLOAT, cache=plain | {"variants": int(cache != "keypoints")})
 
 
 def trained(world: Path, out: Path, **train: object) -> dict[str, torch.Tensor]:
