@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,29 +14,18 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "text")]
-from stand_ins import Request, StandIn, hang, refusal, says, status  # noqa: E402
+from scoring import KEY, QUICK, Always, config, digest, environment, run  # noqa: E402, F401 - a fixture is used by being here
+from stand_ins import StandIn, refusal, says, status  # noqa: E402
 from synthetic_pairs import write_config, write_pair, write_pairs  # noqa: E402
 
 from dreamactor_core.poses import to_pose_keypoint  # noqa: E402
 from training import manifest  # noqa: E402
-from training.__main__ import main  # noqa: E402
 from training.config import GRADES  # noqa: E402
 from training.errors import UserError  # noqa: E402
 from training.score.grades import Prompts, parse  # noqa: E402
 from training.score.material import Material  # noqa: E402
 
 ROOT = HERE.parents[1]
-KEY = "sk-test-0123456789abcdefSECRET"
-QUICK = {"measures": ["flicker"]}
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    proxies = ("http_proxy", "https_proxy", "all_proxy")
-    for name in ("GEMINI_API_KEY", "OPENAI_API_KEY", *proxies, *map(str.upper, proxies)):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("DREAMACTOR_API_KEY", KEY)
-    monkeypatch.setenv("DREAMACTOR_API_HOST", "127.0.0.1")
 
 
 @pytest.fixture
@@ -53,35 +36,8 @@ def service() -> Iterator[StandIn]:
         yield running
 
 
-class Always(list):
-    """A script that never ends: what was put in front, then one and the same."""
-
-    def __init__(self, then: Callable[..., None]) -> None:
-        super().__init__()
-        self.then = then
-
-    def __bool__(self) -> bool:
-        return True
-
-    def pop(self, index: int = -1) -> Callable[..., None]:
-        return super().pop(index) if len(self) else self.then
-
-
-def config(folder: Path, service: StandIn | None = None, **score: object) -> Path:
-    served = {"service": service.protocol, "model": "grader", "base_url": service.url} if service else {}
-    return write_config(folder, score={**QUICK, "workers": 2, **served, **score})
-
-
-def run(path: Path) -> int:
-    return main(["score", str(path)])
-
-
 def scored(folder: Path) -> list[manifest.Sample]:
     return manifest.read(folder / "run" / "scores" / "manifest.jsonl")
-
-
-def digest(folder: Path) -> str:
-    return hashlib.sha256((folder / "run" / "scores" / "manifest.jsonl").read_bytes()).hexdigest()
 
 
 def dropped(folder: Path) -> dict[str, str]:
@@ -333,78 +289,3 @@ def test_questions_that_ship_have_their_places(tmp_path: Path) -> None:
     (tmp_path / "imaging_quality.txt").write_text("no place", "utf-8")
     with pytest.raises(ValueError, match=r"imaging_quality\.txt has no {pictures}"):
         Prompts(GRADES, tmp_path)
-
-
-def test_killed_at_any_moment_it_ends_the_same(tmp_path: Path) -> None:
-    """SIGKILL to the real command, at growing times; then it runs to its end, and the manifest is that of an unbroken run."""
-    write_pairs(tmp_path / "run" / "synthetic", 5)
-    with StandIn("openai_compatible") as service:
-
-        def slowly(stand_in: StandIn, handler: object, request: Request) -> None:
-            time.sleep(0.1)
-            score = 1 + int(hashlib.sha256(request.texts[0].encode()).hexdigest(), 16) % 5
-            says(json.dumps({"score": score}))(stand_in, handler, request)
-
-        service.script = Always(slowly)
-        path = config(tmp_path, service, measures=["flicker", "motion_flow"])
-        command = [sys.executable, "-m", "training", "score", str(path)]
-        journal, kills = tmp_path / "run" / "scores" / "journal.jsonl", 0
-        for least in (0, 1, 3):  # after so many clips
-            process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            asked = len(service.requests)
-            while process.poll() is None:
-                done = len(journal.read_bytes().splitlines()) if journal.exists() else 0
-                if done >= least and len(service.requests) > asked:
-                    process.kill()
-                    kills += 1
-                    break
-                time.sleep(0.005)
-            process.wait()
-        assert kills >= 2
-        assert not (tmp_path / "run" / "scores" / "manifest.jsonl").exists()
-        with journal.open("ab") as file:
-            file.write(b'{"id": "pair000", "key": "')  # as a crash in the middle of a line leaves it
-        assert run(path) == 0
-        resumed, asked = digest(tmp_path), len(service.requests)
-        assert asked <= 5 * 4 + 2 * kills  # no more than what was under way is asked twice
-        for file in (tmp_path / "run" / "scores").rglob("*.json*"):
-            file.unlink()
-        assert run(path) == 0
-        assert digest(tmp_path) == resumed
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
-def test_ctrl_c_ends_soon(tmp_path: Path) -> None:
-    write_pairs(tmp_path / "run" / "synthetic", 2)
-    with StandIn("openai_compatible") as service:
-        service.script = Always(hang)
-        path = config(tmp_path, service)
-        process = subprocess.Popen([sys.executable, "-m", "training", "score", str(path)], cwd=ROOT, stderr=subprocess.PIPE)
-        limit = threading.Timer(60, process.kill)
-        limit.start()
-        while not service.requests and process.poll() is None:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        said = process.communicate()[1].decode()
-        limit.cancel()
-        assert process.returncode == 130 and "goes on from here" in said
-
-
-def test_a_full_disk_is_told_and_nothing_half_written_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from training.journal import Journal
-
-    path = tmp_path / "journal.jsonl"
-    journal = Journal(path)
-    journal.append({"id": "a"})
-    real = os.fsync
-
-    def full(handle: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        journal.append({"id": "b"})
-    monkeypatch.setattr(os, "fsync", real)
-    path.write_bytes(path.read_bytes()[:-5])  # what a full disk leaves of the line
-    journal.append({"id": "c"})
-    assert [entry["id"] for entry in Journal(path).news()] == ["a", "c"]
