@@ -33,6 +33,7 @@ from dreamactor_core.augment import normalise
 from dreamactor_core.clips import ClipSpec
 from dreamactor_core.contract import Contract
 from dreamactor_core.layout import get_layout
+from dreamactor_core.motion_context import get_context
 from dreamactor_core.poses import from_body_joints
 from dreamactor_core.skeleton import draw_skeleton
 from headless.atomic import atomic
@@ -111,6 +112,7 @@ def load(path: Path, settings: config.Config) -> Network:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     backbone = backbones.get(settings.backbone)
     model = backbone.load_transformer()
+    backbone.use_context(model, get_context(contract.motion_context))
     add_lora(model, rank_of(path), backbone.family)
     load_lora(model, path, backbone.rename)
     model.fuse_lora()
@@ -142,11 +144,13 @@ def driver_of(pair: Pair, variant: str, sees_animals: bool = False, elsewhere: b
 @torch.no_grad()
 def generate(network: Network, pairs: list[Pair], drivers: list[np.ndarray], seed: int) -> list[np.ndarray]:
     """Results without their lead-in, RGB uint8 (T - lead-in, H, W, 3) each."""
-    layout, results = get_layout(network.contract.layout), []
+    layout, results = get_layout(network.contract.layout, network.contract.motion_context), []
     for start in range(0, len(pairs), _BATCH):
         part = range(start, min(start + _BATCH, len(pairs)))
-        given = torch.stack([condition_of(network.encoders, layout.name, pairs[k].truth[0], drivers[k], SPEC) for k in part])
-        contexts = network.encoders.text([prompt_of(pairs[k], network.text) for k in part])
+        made = [condition_of(network.encoders, layout, pairs[k].truth[0], drivers[k], SPEC) for k in part]
+        given = torch.stack([one.pop("condition") for one in made])
+        texts = network.encoders.text([prompt_of(pairs[k], network.text) for k in part])
+        contexts = [text | one for text, one in zip(texts, made, strict=True)]
         seeds = [seed * 100_000 + k for k in part]
         latents = sample(network.backbone, network.model, layout, given, network.backbone.collate(contexts), STEPS, SHIFT, seeds)
         for one in latents:

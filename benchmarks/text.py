@@ -70,8 +70,8 @@ def errors(backbone: VideoBackbone, model: torch.nn.Module, encoders: Encoders, 
         scene, wrong = sample_clip(seed, index)
         poses = from_body_joints(scene.keypoints()[LEAD_IN:], HEIGHT, WIDTH)
         skeleton, clip = skeletons.drawn(skeletons.without(poses, LIMBS[scene.motion.name])), scene.draw()[0]
-        given = condition_of(encoders, LAYOUT.name, clip[0], skeleton, SPEC)[None]
-        target = target_of(encoders, LAYOUT.name, clip, skeleton, SPEC)[None]
+        given = condition_of(encoders, LAYOUT, clip[0], skeleton, SPEC)["condition"][None]
+        target = target_of(encoders, LAYOUT, clip, skeleton, SPEC)[None]
         size, copies, texts = target.shape[2:], len(VALIDATION_SIGMAS), (scene.describe(), wrong, "")
         batch = Batch(
             LAYOUT.join(target, given[..., size[2] :]).expand(3 * copies, -1, -1, -1, -1),

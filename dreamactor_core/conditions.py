@@ -6,12 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
 from .clips import ClipSpec, add_lead_in
-from .layout import Layout
+from .layout import BLANK, Layout, SpatialLayout, latent_frames
 
 Encode = Callable[[torch.Tensor], torch.Tensor]
 """A VAE's encoder: pixels (B, 3, T, H, W) in [-1, 1] to latents (B, c, t, h, w)."""
+
+_PREFIX = 33
+"""Frames of a reference and blanks that are encoded at first; twice as many if the latents have not settled by then."""
+_SETTLED = 1e-4
+"""Latents of blank frames that differ by less than this from one to the next stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -19,16 +25,19 @@ class Condition:
     """Eq. 2 for one clip.
 
     Attributes:
-        composite: C, pixels (B, 3, T, H, W') in [-1, 1]; W' is 2W in the spatial layout.
-        latents: Z = VAE(C), (B, c, t, h, w').
+        composite: C, pixels (B, 3, T, H, W') in [-1, 1]; W' is 2W in the spatial layout. With a cached motion context the network
+            is shown its halves one by one, and this is for people.
+        latents: Z = VAE(C), (B, c, t, h, w'); with a cached motion context, of reference and blank frames, w' = w.
         known: M in latents, (1, 1, t, h, w'): 1 known, 0 to generate.
         generate: (1, 1, t, h, w'): 1 where the result is, 0 on the driver.
+        motion: The driver's latents for a cached motion context, (B, c, t, h / scale, w / scale); else None, they are in Z.
     """
 
     composite: torch.Tensor
     latents: torch.Tensor
     known: torch.Tensor
     generate: torch.Tensor
+    motion: torch.Tensor | None = None
 
 
 def check_frames(images: torch.Tensor, what: str) -> None:
@@ -56,12 +65,44 @@ def build_condition(
     Raises:
         ValueError: too few driving frames, or sizes that differ.
     """
-    composite = layout.composite(reference, add_lead_in(driving, spec))
-    latents = encode(composite)
-    _, _, t, h, w = latents.shape
-    if layout.name == "spatial":
-        size = (t, h, w // 2)
+    driver = add_lead_in(driving, spec)
+    motion = None
+    if layout.context.cached:
+        composite = SpatialLayout().composite(reference, driver)
+        latents = encode_still(encode, reference, spec.frames)
+        motion = encode(shrink(driver, layout.context.scale))
     else:
-        size = (t // 2, h, w)
+        composite = layout.composite(reference, driver)
+        latents = encode(composite)
+    _, _, t, h, w = latents.shape
+    size = (t // 2, h, w) if layout.name == "temporal" else (t, h, w // 2) if layout.name == "spatial" else (t, h, w)
     known, generate = (mask.to(latents.device) for mask in (layout.known_mask(*size), layout.generated_mask(*size)))
-    return Condition(composite, latents, known, generate)
+    return Condition(composite, latents, known, generate, motion)
+
+
+def shrink(video: torch.Tensor, scale: int) -> torch.Tensor:
+    """A video (B, C, T, H, W) at a whole part of its size, by averages. Raises ValueError when the size can't be divided."""
+    if scale == 1:
+        return video
+    if video.shape[-1] % scale or video.shape[-2] % scale:
+        raise ValueError(f"the driver is {video.shape[-1]}x{video.shape[-2]}, expected both to be multiples of {scale}; resize it")
+    return F.avg_pool3d(video, (1, scale, scale))
+
+
+def encode_still(encode: Encode, reference: torch.Tensor, frames: int) -> torch.Tensor:
+    """Latents of a reference (B, 3, H, W) and blank frames after it, (B, c, t, h, w), as the encoder makes them of all `frames`.
+
+    The encoder is causal, so what it makes of blank frames settles some time after the reference. The first of them are encoded
+    until it has, and its last answer stands for the rest.
+    """
+    count, total = min(_PREFIX, frames), latent_frames(frames)
+    while True:
+        video = reference.new_full((*reference.shape[:2], count, *reference.shape[2:]), BLANK)
+        video[:, :, 0] = reference
+        latents = encode(video)
+        if count == frames:
+            return latents
+        last, before = latents[:, :, -1:], latents[:, :, -2:-1]
+        if (last - before).abs().max() < _SETTLED:
+            return torch.cat([latents, last.expand(-1, -1, total - latents.shape[2], -1, -1)], 2)
+        count = min(2 * count - 1, frames)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 
 from .clips import MAX_FPS, MIN_FPS
 from .layout import LAYOUTS
+from .motion_context import CONTEXTS
 
 PREFIX = "dreamactor_m2."
 SCHEMA = "1"
@@ -31,12 +32,14 @@ class Backbone:
         experts: Names of its networks, when several share the denoising.
         image_embedding: Whether it has a branch for CLIP vision, None where that says nothing. It tells apart networks whose
             LoRAs would fit by size.
+        cached_contexts: Whether cached motion contexts are made for it: text must not be in the same attention as video.
     """
 
     title: str
     feed_forward: str
     experts: tuple[str, ...] = ()
     image_embedding: bool | None = None
+    cached_contexts: bool = True
 
 
 _WAN = r"blocks\.\d+\.ffn\.[02]"
@@ -46,14 +49,14 @@ BACKBONES: dict[str, Backbone] = {
     "wan2.1-i2v-14b": Backbone("Wan2.1-I2V-14B", _WAN, image_embedding=True),
     "wan2.2-i2v-a14b": Backbone("Wan2.2-I2V-A14B", _WAN, ("high_noise", "low_noise"), image_embedding=False),
     # anchored at the video branch: the token refiner and the text branch have feed-forward layers too
-    "hunyuanvideo-1.5-i2v": Backbone("HunyuanVideo-1.5 I2V", r"double_blocks\.\d+\.img_mlp\.[02]"),
+    "hunyuanvideo-1.5-i2v": Backbone("HunyuanVideo-1.5 I2V", r"double_blocks\.\d+\.img_mlp\.[02]", cached_contexts=False),
 }
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "schema": (SCHEMA,),
     "variant": ("pose", "rgb"),
     "layout": tuple(LAYOUTS),
-    "motion_context": ("joint",),
+    "motion_context": tuple(CONTEXTS),
     "expert": ("both", "high_noise", "low_noise"),
     "backbone": tuple(BACKBONES),
 }
@@ -67,7 +70,7 @@ class Contract:
         variant: `pose` (driven by a skeleton video) or `rgb` (driven by the raw video).
         backbone: Key of BACKBONES.
         layout: Key of LAYOUTS.
-        motion_context: How the driver's tokens take part; `joint` is the paper's.
+        motion_context: Key of CONTEXTS, how the driver's tokens take part; `joint` is the paper's.
         expert: Which of a backbone's networks the file is for.
         fps: Frames per second it was trained at.
         lead_in: Seconds of blank driver in front.
@@ -104,6 +107,12 @@ class Contract:
                     f"the LoRA's {PREFIX}{name} is {value!r}, expected one of {', '.join(allowed)}; "
                     f"it was made for another version of this pack: update the pack, or pick another LoRA"
                 )
+        context = CONTEXTS[self.motion_context]
+        if context.cached and (self.layout != "spatial" or not BACKBONES[self.backbone].cached_contexts):
+            raise ContractError(
+                f"the LoRA's contract is impossible: motion context {self.motion_context} with layout {self.layout} on "
+                f"{BACKBONES[self.backbone].title}, expected the spatial layout on a Wan network; re-export it"
+            )
         if not MIN_FPS <= self.fps <= MAX_FPS or not 0 <= self.lead_in <= 60 or self.frames < 5 or (self.frames - 1) % 4:
             raise ContractError(
                 f"the LoRA's contract is impossible: fps {self.fps:g}, lead-in {self.lead_in:g} s, {self.frames} frames; "

@@ -11,7 +11,9 @@ from typing import Literal
 
 import torch
 
-LayoutName = Literal["spatial", "temporal"]
+from .motion_context import JOINT, MotionContext, get_context
+
+LayoutName = Literal["spatial", "temporal", "alone"]
 
 BLANK = 0.0
 """The zero image of Eq. 2 in pixels of [-1, 1]: mid-grey, as stock image-to-video backbones were trained with."""
@@ -46,6 +48,7 @@ class SpatialLayout:
     """The paper's layout: the animation is the left half, the driver the right half (Eq. 2)."""
 
     name: LayoutName = "spatial"
+    context: MotionContext = JOINT
 
     def join(self, generated: torch.Tensor, driving: torch.Tensor) -> torch.Tensor:
         """Put two videos (B, C, T, H, W) of one size together: (B, C, T, H, 2W)."""
@@ -98,6 +101,7 @@ class TemporalLayout:
     """
 
     name: LayoutName = "temporal"
+    context: MotionContext = JOINT
 
     def join(self, generated: torch.Tensor, driving: torch.Tensor) -> torch.Tensor:
         """Put two videos (B, C, T, H, W) together: (B, C, 2T+3, H, W)."""
@@ -129,12 +133,51 @@ class TemporalLayout:
         return composite[..., : total // 2 if total % 2 == 0 else (total - TEMPORAL_STRIDE + 1) // 2, :, :]
 
 
-Layout = SpatialLayout | TemporalLayout
-LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (SpatialLayout(), TemporalLayout())}
+@dataclass(frozen=True)
+class AloneLayout:
+    """The animation by itself, for cached motion contexts: the driver is no part of the video, so nothing is put together, and
+    nothing is cut. Its tokens are placed beside the video's as in the spatial layout."""
+
+    context: MotionContext
+    name: LayoutName = "alone"
+
+    def join(self, generated: torch.Tensor, driving: torch.Tensor) -> torch.Tensor:
+        """The animation (B, C, T, H, W)."""
+        return generated
+
+    def composite(self, reference: torch.Tensor, driving: torch.Tensor) -> torch.Tensor:
+        """Reference, then blank frames, as many as the driver has: (B, C, T, H, W). Arguments as in `SpatialLayout.composite`."""
+        _check_pair(reference, driving)
+        video = torch.full_like(driving, BLANK)
+        video[:, :, 0] = reference
+        return video
+
+    def known_mask(self, frames: int, height: int, width: int) -> torch.Tensor:
+        """1 in frame 0, 0 elsewhere: float32 (1, 1, T, H, W)."""
+        mask = torch.zeros(1, 1, frames, height, width)
+        mask[:, :, 0] = 1
+        return mask
+
+    def generated_mask(self, frames: int, height: int, width: int) -> torch.Tensor:
+        """1 everywhere: float32 (1, 1, T, H, W)."""
+        return torch.ones(1, 1, frames, height, width)
+
+    def crop(self, composite: torch.Tensor) -> torch.Tensor:
+        """All of it."""
+        return composite
 
 
-def get_layout(name: str) -> Layout:
-    """Layout by name. Raises ValueError naming the known ones."""
+Layout = SpatialLayout | TemporalLayout | AloneLayout
+LAYOUTS: dict[str, SpatialLayout | TemporalLayout] = {layout.name: layout for layout in (SpatialLayout(), TemporalLayout())}
+
+
+def get_layout(name: str, motion_context: str = JOINT.name) -> Layout:
+    """Layout by its name and the motion context's. Raises ValueError naming the known ones, or for a pair that does not go."""
     if name not in LAYOUTS:
         raise ValueError(f"unknown in-context layout {name!r}; known: {', '.join(LAYOUTS)}")
-    return LAYOUTS[name]
+    context = get_context(motion_context)
+    if not context.cached:
+        return LAYOUTS[name]
+    if name != "spatial":
+        raise ValueError(f"motion context {context.name} goes with the spatial layout, got {name!r}: its driver stands beside")
+    return AloneLayout(context)

@@ -10,6 +10,7 @@ import comfy.model_base
 import comfy.taesd.taehv
 
 from ..dreamactor_core.contract import BACKBONES, Contract, ContractError, has_contract
+from ..dreamactor_core.motion_context import CONTEXTS
 
 CONTRACT_KEY = "dreamactor_m2"
 """Attachment of a MODEL under which our loader leaves the contract."""
@@ -38,10 +39,11 @@ def contract_of(model: Any) -> Contract:
             "the model has no DreamActor-M2 LoRA, and a stock image-to-video model does not follow a driver; "
             "put 'DreamActor LoRA Loader' between the model loader and this node"
         ) from error
-    if contract.expert != "both" or isinstance(model.model, comfy.model_base.HunyuanVideo15):
+    cached = CONTEXTS[contract.motion_context].cached
+    if cached or contract.expert != "both" or isinstance(model.model, comfy.model_base.HunyuanVideo15):
         raise ContractError(
             f"the LoRA for {BACKBONES[contract.backbone].title} was loaded by the stock loader, expected 'DreamActor LoRA Loader': "
-            f"with this model the sampler has to be changed too, or it takes noise for the driver"
+            f"with it the network has to be changed too, or the driver is noise to it, or not seen at all"
         )
     return contract
 

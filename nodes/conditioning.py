@@ -14,9 +14,11 @@ from einops import rearrange
 
 from ..dreamactor_core.clips import ClipSpec, check_fps, check_size, fit_frames, resample_rate
 from ..dreamactor_core.conditions import build_condition, check_frames
-from ..dreamactor_core.layout import TEMPORAL_STRIDE, LayoutName, get_layout
+from ..dreamactor_core.layout import TEMPORAL_STRIDE, Layout, SpatialLayout, get_layout
 from .backbone import check_image_to_video, check_text, check_vae, contract_of, size_multiple
 from .loaders import CATEGORY
+from .motion_context import motion_values
+from .motion_keys import Precision, reserve
 from .video import prepare_frames, read_driver
 
 _NAME = "DreamActor In-Context Conditioning"
@@ -29,7 +31,7 @@ CLIP_KEY = "dreamactor_m2_clip"
 class Clip:
     """What Decode must know of a LATENT: layout, lead-in and rate, and the driver's audio."""
 
-    layout: LayoutName
+    layout: Layout
     spec: ClipSpec
     audio: dict[str, Any] | None
 
@@ -89,13 +91,23 @@ class InContextConditioning(io.ComfyNode):
                     "clip_vision_output", optional=True,
                     tooltip="CLIP Vision Encode of the reference, for Wan2.1 and HunyuanVideo-1.5.",
                 ),
+                io.Combo.Input(
+                    "motion_cache", options=["auto", "full", "fp8"], default="auto", optional=True, advanced=True,
+                    tooltip="For LoRAs with a cached motion context: how the driver's keys and values are kept. fp8 takes half the "
+                    "memory; auto takes it when the full ones would fill more than half of the free RAM.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive"),
                 io.Conditioning.Output(display_name="negative"),
-                io.Latent.Output(display_name="latent", tooltip="Twice as wide as the result."),
+                io.Latent.Output(
+                    display_name="latent", tooltip="Twice as wide as the result, or as wide with a LoRA of a cached motion context."
+                ),
                 io.Image.Output(display_name="composite", tooltip="What the network is shown."),
                 io.Mask.Output(display_name="mask", tooltip="White is generated, black is known."),
+                io.String.Output(
+                    display_name="info", tooltip="The LoRA's motion context, and how much memory its keys and values take, where."
+                ),
             ],
         )  # fmt: skip
 
@@ -116,15 +128,16 @@ class InContextConditioning(io.ComfyNode):
         fit: str,
         driving_fps: float = 0.0,
         clip_vision_output: Any = None,
+        motion_cache: Precision = "auto",
     ) -> io.NodeOutput:
         contract = contract_of(model)
         check_image_to_video(model)
         check_vae(model, vae)
         check_text(model, positive, negative)
-        check_size(height, width, size_multiple(model, vae))
+        layout = get_layout(contract.layout, contract.motion_context)
+        check_size(height, width, size_multiple(model, vae) * layout.context.scale)
         rate = check_fps(fps) if fps else contract.fps
         spec = ClipSpec.from_seconds(length, contract.lead_in if lead_in < 0 else lead_in, rate)
-        layout = get_layout(contract.layout)
 
         source = _to_pixels(reference, "the reference")
         if source.shape[0] != 1:
@@ -151,17 +164,25 @@ class InContextConditioning(io.ComfyNode):
         values = {"concat_latent_image": condition.latents, "concat_mask": 1 - condition.known}
         if clip_vision_output is not None:
             values["clip_vision_output"] = clip_vision_output
-        # the driver's half needs no sampling: the mask makes the sampler keep it at its own noise level, which is what
-        # the network saw in training
         samples = condition.latents * (1 - condition.generate)
-        latent = {
-            "samples": samples.to(comfy.model_management.intermediate_device()),
-            "noise_mask": condition.generate,
-            CLIP_KEY: Clip(layout.name, spec, audio),
-        }
+        latent = {"samples": samples.to(comfy.model_management.intermediate_device()), CLIP_KEY: Clip(layout, spec, audio)}
+        if condition.motion is None:
+            # the driver's half needs no sampling: the mask makes the sampler keep it at its own noise level, which is what
+            # the network saw in training
+            latent["noise_mask"] = condition.generate
+            info = f"motion context joint: the driver is sampled with the result, {condition.latents.shape[-1]} latents wide"
+        else:
+            patch = model.model.diffusion_model.patch_size
+            tokens = condition.motion[0, 0].numel() // (patch[0] * patch[1] * patch[2])
+            kept = reserve(model, tokens, motion_cache, layout.context.name)
+            values |= motion_values(model.model.process_latent_in(condition.motion), kept)
+            info = kept.info
         preview = (rearrange(condition.composite, "1 c t h w -> t h w c") + 1) / 2
         stride = vae.spacial_compression_encode()
-        known = condition.known[0, 0].repeat_interleave(stride, -1).repeat_interleave(stride, -2)
+        shown = condition.known
+        if layout.name == "alone":  # the picture above has both halves
+            shown = SpatialLayout().known_mask(*condition.latents.shape[2:])
+        known = shown[0, 0].repeat_interleave(stride, -1).repeat_interleave(stride, -2)
         pixel_mask = torch.cat([known[:1], known[1:].repeat_interleave(TEMPORAL_STRIDE, 0)])
         return io.NodeOutput(
             node_helpers.conditioning_set_values(positive, values),
@@ -169,4 +190,5 @@ class InContextConditioning(io.ComfyNode):
             latent,
             preview,
             1 - pixel_mask,
+            info,
         )

@@ -9,7 +9,6 @@ from comfy_api.latest import InputImpl, Types, io
 from einops import rearrange
 
 from ..dreamactor_core.clips import trim_lead_in
-from ..dreamactor_core.layout import get_layout
 from .conditioning import CLIP_KEY, Clip
 from .loaders import CATEGORY
 from .video import cut_audio
@@ -55,7 +54,7 @@ class Decode(io.ComfyNode):
         if latents.shape[0] != 1:
             raise ValueError(f"got a batch of {latents.shape[0]} latents, expected one clip; queue the graph once for each seed")
         decoded = rearrange(vae.decode(latents), "b t h w c -> b c t h w")
-        animation = get_layout(clip.layout).crop(decoded)
+        animation = clip.layout.crop(decoded)
         if animation.shape[2] != clip.spec.frames:
             raise ValueError(
                 f"the LATENT decodes to {animation.shape[2]} frames, expected the {clip.spec.frames} of its clip: a node in "

@@ -10,7 +10,9 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..dreamactor_core.contract import BACKBONES, Contract, ContractError, check_lora, has_contract
+from ..dreamactor_core.motion_context import CONTEXTS
 from .backbone import CONTRACT_KEY, check_image_to_video, weight_shapes
+from .motion_context import refuse_driver_apart, see_driver_apart
 from .sampling import keep_driver_in_sight
 from .word_clip import load_word_clip
 
@@ -70,7 +72,12 @@ def _apply(model: Any, name: str, strength: float, contract: Contract | None, ex
     check_lora({k: tuple(v.shape) for k, v in tensors.items()}, found, weight_shapes(model), name)
     patched = comfy.sd.load_lora_for_models(model, None, tensors, strength, 0, lora_metadata=metadata)[0]
     patched.set_attachments(CONTRACT_KEY, found)
-    keep_driver_in_sight(patched)
+    context = CONTEXTS[found.motion_context]
+    if context.cached:
+        see_driver_apart(patched, context)
+    else:
+        keep_driver_in_sight(patched)
+        refuse_driver_apart(patched)
     return patched, found
 
 

@@ -9,6 +9,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dreamactor_core.clips import ClipSpec, check_size
+from dreamactor_core.contract import BACKBONES
+from dreamactor_core.motion_context import get_context
 from headless.atomic import atomic
 from training.errors import UserError
 
@@ -259,6 +261,7 @@ class Config(Section):
     out: Path
     variant: Literal["pose", "rgb"] = "pose"
     layout: Literal["spatial", "temporal"] = "spatial"
+    motion_context: Literal["joint", "cached", "cached_near", "cached_half", "cached_near_half"] = "joint"
     clip: Clip
     backbone: Backbone
     data: Data = Data()
@@ -269,6 +272,22 @@ class Config(Section):
     filter: Filter = Filter()
     review: Review = Review()
     notes: dict[str, str] = {}  # of a preset: memory, seconds a step, disk a clip, each with where it is from
+
+    @model_validator(mode="after")
+    def _context_fits(self) -> Config:
+        context = get_context(self.motion_context)
+        if context.cached and self.layout != "spatial":
+            raise ValueError(f"motion_context is {context.name} with layout {self.layout}, expected spatial")
+        if context.cached and not BACKBONES[self.backbone.name].cached_contexts:
+            raise ValueError(f"motion_context is {context.name} for {self.backbone.name}, expected joint: cached ones are for Wan")
+        if context.cached and self.train.loss == "full":
+            raise ValueError(f"train.loss is full with motion_context {context.name}, expected generated: it has no other half")
+        for width, height in self.clip.sizes:
+            try:
+                check_size(height, width, MULTIPLE * context.scale)
+            except ValueError as error:
+                raise ValueError(f"clip.sizes has {width}x{height}, with motion_context {context.name}: {error}") from error
+        return self
 
     @field_validator("out")
     @classmethod

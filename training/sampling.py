@@ -35,7 +35,9 @@ def sample(
     # a composite's cropped half has the size that the masks are asked for
     size = layout.crop(given).shape[2:]
     known, generate = (mask.to(device) for mask in (layout.known_mask(*size), layout.generated_mask(*size)))
-    contexts = [{name: value.to(device) for name, value in one.items()} for one in (context, empty) if one is not None]
+    driver = {name: context[name] for name in ("motion",) if name in context}  # the same whatever the text
+    told = [one | driver for one in (context, empty) if one is not None]
+    contexts = [{name: value.to(device) for name, value in one.items()} for one in told]
 
     def velocity(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         found = backbone.predict(model, x, sigma, given, known, contexts[0])

@@ -330,7 +330,7 @@ def test_people_are_in_order_as_in_the_nodes(clips: Path, tmp_path: Path) -> Non
         def text(self, prompts: Sequence[str]) -> list[Context]:
             return [{} for _ in prompts]
 
-    maker = Maker(Blind(), "spatial", lambda _: SPEC, Augment(**PLAIN), 0, lambda *_: None)
+    maker = Maker(Blind(), SpatialLayout(), lambda _: SPEC, Augment(**PLAIN), 0, lambda *_: None)
     joints = maker(sample, 0)[0]["joints"].numpy()
     expected = skeletons.to_array(steady_people(read_poses(sample)[LEAD_IN:]))
     assert np.array_equal(joints, expected)

@@ -60,7 +60,7 @@ def test_a_batch_with_the_lora_in_the_weights_is_one_sample_with_it_beside_them(
     add_lora(model, rank_of(POSE_LORA))
     load_lora(model, POSE_LORA, backbone.rename)
     spec = ClipSpec(FRAMES, LEAD_IN, 12)
-    given = condition_of(teacher.encoders, layout.name, job.reference, job.skeleton, spec)[None]
+    given = condition_of(teacher.encoders, layout, job.reference, job.skeleton, spec)["condition"][None]
     context = backbone.collate(teacher.encoders.text([units[0].prompt]))
     latents = sample(backbone, model, layout, given, context, 2, 5.0, [job.seed])
     assert torch.equal(latents[..., WIDTH // 8 :], given[..., WIDTH // 8 :]), "the driver's half is the driver"

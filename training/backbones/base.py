@@ -15,11 +15,13 @@ from diffusers import ModelMixin
 from PIL import Image
 from safetensors import SafetensorError
 
+from dreamactor_core.motion_context import MotionContext
 from training.config import Backbone as Settings
 from training.errors import UserError
 
 Context = dict[str, torch.Tensor]
-"""What else the network is told of one sample, by name, without batch axis: text tokens (L, D), and image tokens of some."""
+"""What else the network is told of one sample, by name, without batch axis: `text` tokens (L, D), `image` tokens of some, and with
+a cached motion context `motion`, the driver's latents (C, t, h', w')."""
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -101,6 +103,11 @@ class VideoBackbone(ABC):
     def collate(self, contexts: Sequence[Context]) -> Context:
         """Contexts of several samples with a batch axis, padded as the network was trained."""
 
+    def use_context(self, model: torch.nn.Module, context: MotionContext) -> None:
+        """Let a network see its driver in that way from now on. Raises UserError for one that is not made for this network."""
+        if context.cached:
+            raise UserError(f"motion context {context.name} is for Wan networks, expected joint for {self.settings.name}")
+
     def folder(self) -> Path:
         """The weights' folder. Raises UserError without one."""
         path = self.settings.path
@@ -175,6 +182,11 @@ def pad_tokens(tokens: Sequence[torch.Tensor], length: int) -> torch.Tensor:
     for row, one in zip(out, tokens, strict=True):
         row[: len(one)] = one[:length]
     return out
+
+
+def stacked(contexts: Sequence[Context], *names: str) -> Context:
+    """Those of the named tensors that the contexts have, with a batch axis."""
+    return {name: torch.stack([context[name] for context in contexts]) for name in names if name in contexts[0]}
 
 
 def quantized(blocks: torch.nn.Module, base: str) -> None:

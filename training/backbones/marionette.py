@@ -9,7 +9,7 @@ import torch
 from diffusers import ModelMixin
 
 from dreamactor_core.words import encode_text
-from training.backbones.base import Context, Encoders, quantized
+from training.backbones.base import Context, Encoders, quantized, stacked
 from training.backbones.wan import WanBackbone, WanEncoders
 from training.marionette import backbone as files
 from training.marionette.attention import use_plain_attention
@@ -57,4 +57,4 @@ class MarionetteBackbone(WanBackbone):
         return {"transformer": [files.MODEL_FILE], "vae": [files.VAE_FILE], "text": [files.WORDS_FILE]}
 
     def collate(self, contexts: Sequence[Context]) -> Context:
-        return {"text": torch.stack([context["text"] for context in contexts])}
+        return stacked(contexts, "text", "motion")

@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKLWan, ModelMixin, WanImageToVideoPipeline, WanTransformer3DModel
 
-from training.backbones.base import Context, Encoders, VideoBackbone, pad_tokens, quantized, reading, to_picture
+from dreamactor_core.motion_context import MotionContext
+from training.backbones.base import Context, Encoders, VideoBackbone, pad_tokens, quantized, reading, stacked, to_picture
+from training.backbones.wan_context import show_driver_apart
 from training.errors import UserError
 from training.native import wan_transformer_key
 
@@ -125,14 +127,21 @@ class WanBackbone(VideoBackbone):
     ) -> torch.Tensor:
         inputs = torch.cat([x, known.expand(len(x), _MASK_CHANNELS, -1, -1, -1), given], 1).to(self.dtype)
         told = self.floats(context)
+        more = {}
+        if "motion" in told:
+            driver = told["motion"]
+            shown = torch.ones_like(driver[:, :_MASK_CHANNELS])
+            more["motion"] = torch.cat([driver, shown, driver], 1)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             velocity = model(
-                inputs, sigma * 1000, told["text"], encoder_hidden_states_image=told.get("image"), return_dict=False
+                inputs, sigma * 1000, told["text"], encoder_hidden_states_image=told.get("image"), return_dict=False, **more
             )[0]
         return velocity.float()
 
     def collate(self, contexts: Sequence[Context]) -> Context:
         made = {"text": pad_tokens([context["text"] for context in contexts], _TOKENS)}
-        if "image" in contexts[0]:
-            made["image"] = torch.stack([context["image"] for context in contexts])
-        return made
+        return made | stacked(contexts, "image", "motion")
+
+    def use_context(self, model: torch.nn.Module, context: MotionContext) -> None:
+        if context.cached:
+            show_driver_apart(model, context)

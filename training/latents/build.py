@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dreamactor_core.layout import get_layout
 from dreamactor_core.order import steady_people
 from dreamactor_core.poses import PoseSequence
 from training import backbones, config, manifest
@@ -118,6 +119,7 @@ def header_of(settings: Config, samples: Sequence[Sample], folder: Path) -> head
         text_sha256=header.files_hash(files["text"]),
         variant=settings.variant,
         layout=settings.layout,
+        motion_context=settings.motion_context,
         fps=f"{settings.clip.fps:g}",
         lead_in=str(settings.clip.spec().lead_in),
         text=settings.cache.text,
@@ -207,7 +209,8 @@ def _write(settings: Config, samples: Sequence[Sample], metadata: dict[str, str]
     augment = settings.cache.augment if pose else None
     encoders = _encoders(settings.backbone, _device)
     prompt = concatenated if settings.cache.text == "concatenated" else attrgetter("caption")
-    maker = Maker(encoders, settings.layout, settings.clip.spec, augment, settings.cache.variants, others_of(samples), prompt)
+    layout = get_layout(settings.layout, settings.motion_context)
+    maker = Maker(encoders, layout, settings.clip.spec, augment, settings.cache.variants, others_of(samples), prompt)
     made, contexts = [], []
     for sample in job.samples:
         tensors, context = maker(sample, int(header.digest(sample.id)[:8], 16))

@@ -11,7 +11,7 @@ import torch
 
 from dreamactor_core.clips import ClipSpec, add_lead_in
 from dreamactor_core.conditions import build_condition
-from dreamactor_core.layout import get_layout
+from dreamactor_core.layout import Layout
 from dreamactor_core.order import steady_people
 from dreamactor_core.poses import PoseSequence, from_pose_keypoint
 from headless.media import read_image
@@ -77,17 +77,19 @@ def read_driver(sample: Sample, spec: ClipSpec) -> np.ndarray:
     return frames
 
 
-def condition_of(encoders: Encoders, layout: str, reference: np.ndarray, driver: np.ndarray, spec: ClipSpec) -> torch.Tensor:
-    """Z of Eq. 2 (C, t, h, w')."""
+def condition_of(
+    encoders: Encoders, layout: Layout, reference: np.ndarray, driver: np.ndarray, spec: ClipSpec
+) -> dict[str, torch.Tensor]:
+    """`condition`, Z of Eq. 2 (C, t, h, w'), and for a cached motion context `motion` (C, t, h', w')."""
     reference_pixels = to_pixels(reference[None])[:, :, 0]
-    return build_condition(get_layout(layout), reference_pixels, to_pixels(driver), spec, encoders.encode).latents[0]
+    made = build_condition(layout, reference_pixels, to_pixels(driver), spec, encoders.encode)
+    return {"condition": made.latents[0]} | ({} if made.motion is None else {"motion": made.motion[0]})
 
 
-def target_of(encoders: Encoders, layout: str, target: np.ndarray, driver: np.ndarray, spec: ClipSpec) -> torch.Tensor:
+def target_of(encoders: Encoders, layout: Layout, target: np.ndarray, driver: np.ndarray, spec: ClipSpec) -> torch.Tensor:
     """What is to be generated (C, t, h, w): cut from the composite with the true animation in its place, encoded as one video."""
-    placed = get_layout(layout)
-    whole = placed.join(to_pixels(target), add_lead_in(to_pixels(driver), spec))
-    return placed.crop(encoders.encode(whole))[0]
+    whole = layout.join(to_pixels(target), add_lead_in(to_pixels(driver), spec))
+    return layout.crop(encoders.encode(whole))[0]
 
 
 class Maker:
@@ -100,7 +102,7 @@ class Maker:
     def __init__(
         self,
         encoders: Encoders,
-        layout: str,
+        layout: Layout,
         spec_of: Callable[[int], ClipSpec],
         augment: Augment | None,
         variants: int,
@@ -111,15 +113,17 @@ class Maker:
         self.augment, self.variants, self.others, self.prompt = augment, variants, others, prompt
 
     def __call__(self, sample: Sample, seed: int) -> tuple[dict[str, torch.Tensor], Context]:
-        """`target` (C, t, h, w) and `condition` (variants, C, t, h, w'), or with no variants `reference` (3, H, W) uint8 and
-        `joints` (T, people, 130, 3); and the context. `seed`: of the augmentation."""
+        """`target` (C, t, h, w), `condition` (variants, C, t, h, w') and for a cached motion context `motion` (variants, C, t, h',
+        w'), or with no variants `reference` (3, H, W) uint8 and `joints` (T, people, 130, 3); and the context. `seed`: of the
+        augmentation."""
         spec = self.spec_of(sample.frames)
         target = read_target(sample)
         reference = read_reference(sample, target)
         context = self.encoders.text([self.prompt(sample)])[0] | self.encoders.image(to_pixels(reference[None])[0, :, 0])
         if self.augment is None:  # rgb
             driver = read_driver(sample, spec)
-            tensors = {"condition": condition_of(self.encoders, self.layout, reference, driver, spec)[None]}
+            made = condition_of(self.encoders, self.layout, reference, driver, spec)
+            tensors = {name: value[None] for name, value in made.items()}
             return tensors | {"target": target_of(self.encoders, self.layout, target, driver, spec)}, context
         # a driver has no lead-in: neither its bones nor its box may know of it
         poses = steady_people(read_poses(sample)[spec.lead_in :])
@@ -136,5 +140,5 @@ class Maker:
                 other = self.others(sample, rng)
                 changed = skeletons.augmented(poses, self.augment, rng, [other] if other else [])
                 made.append(condition_of(self.encoders, self.layout, reference, skeletons.drawn(changed), spec))
-            tensors = {"condition": torch.stack(made)}
+            tensors = {name: torch.stack([one[name] for one in made]) for name in made[0]}
         return tensors | {"target": target_of(self.encoders, self.layout, target, driver, spec)}, context

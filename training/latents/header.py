@@ -11,6 +11,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from dreamactor_core.motion_context import JOINT
 from training.errors import UserError
 from training.hashing import sha256
 
@@ -43,7 +44,7 @@ class Header:
 
     Attributes:
         backbone: Key of the contract's BACKBONES. vae_sha256, text_sha256: Of the encoders' files.
-        variant, layout: As in the contract. fps, lead_in: Of the clips, lead-in in frames.
+        variant, layout, motion_context: As in the contract. fps, lead_in: Of the clips, lead-in in frames.
         text: How prompts were made, `fused` or `concatenated`. variants: Augmented versions of each skeleton; 0: keypoints instead.
         augment: The augmentation's settings, as JSON; empty for rgb.
         skeleton: The convention of the skeletons; empty for rgb.
@@ -64,10 +65,14 @@ class Header:
     skeleton: str
     pairs: str
     manifest_sha256: str
+    motion_context: str = JOINT.name
     version: str = VERSION
 
     def metadata(self) -> dict[str, str]:
-        return {f"cache.{key}": value for key, value in asdict(self).items()}
+        made = {f"cache.{key}": value for key, value in asdict(self).items()}
+        if self.motion_context == JOINT.name:  # which a shard that says nothing of it is of
+            del made["cache.motion_context"]
+        return made
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from dreamactor_core.motion_context import JOINT
 from training.backbones.base import Context
 from training.errors import UserError
 from training.latents import header
@@ -78,6 +79,8 @@ class Cache:
 
     def header(self, key: str) -> str:
         """A field of the header."""
+        if key == "motion_context":
+            return self.metadata.get("cache.motion_context", JOINT.name)
         return self.metadata[f"cache.{key}"]
 
     def buckets(self) -> dict[str, list[int]]:
@@ -88,7 +91,8 @@ class Cache:
         return found
 
     def tensors(self, number: int, names: tuple[str, ...] | None = None) -> dict[str, torch.Tensor]:
-        """Tensors of a sample as they are kept: `target`, and `condition` (variants, ...) or `reference` and `joints`."""
+        """Tensors of a sample as they are kept: `target`, and `condition` and `motion` (variants, ...), or
+        `reference` and `joints`."""
         place = self.places[number]
         with safe_open(place.shard, "pt") as file:
             wanted = [name for name in file.keys() if not name.startswith("context.")]  # noqa: SIM118 - not a dict

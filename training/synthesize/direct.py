@@ -126,9 +126,10 @@ class DirectTeacher:
             raise UserError("synthesize.lora is not given")
         self.settings, self.device = config.synthesize, device
         self.contract = read_contract(config.synthesize.lora)
-        self.layout = get_layout(self.contract.layout)
+        self.layout = get_layout(self.contract.layout, self.contract.motion_context)
         self.backbone: VideoBackbone = get(config.backbone)
         model = self.backbone.load_transformer()
+        self.backbone.use_context(model, self.layout.context)
         add_lora(model, rank_of(config.synthesize.lora), self.backbone.family)
         load_lora(model, config.synthesize.lora, self.backbone.rename)
         if model.dtype == torch.float32 and config.backbone.base == "full":
@@ -169,6 +170,8 @@ class DirectTeacher:
         condition = build_condition(self.layout, reference, skeleton, spec, self.encoders.encode)
         pictures = [self.encoders.image(picture) for picture in reference]
         context = self._context([job.prompt for job in jobs], pictures)
+        if condition.motion is not None:
+            context["motion"] = condition.motion
         empty = self._context([""] * len(jobs), pictures) if self.settings.cfg != 1 else None
         latents = sample(
             self.backbone, self.model, self.layout, condition.latents, context, self.settings.steps, self.settings.shift,

@@ -29,6 +29,7 @@ def contract_of(settings: Config, backbone: VideoBackbone, cache: Cache) -> Cont
     parent = settings.train.init_lora
     return Contract(
         variant=settings.variant, backbone=settings.backbone.name, layout=settings.layout, expert=settings.backbone.expert,
+        motion_context=settings.motion_context,
         fps=settings.clip.fps, lead_in=settings.clip.spec().lead_in / settings.clip.fps, frames=settings.clip.frames,
         sizes=",".join(f"{w}x{h}" for w, h in settings.clip.sizes), skeleton=cache.header("skeleton"),
         pairs=cache.header("pairs"), backbone_sha256=backbone_sha256(backbone),
@@ -43,7 +44,7 @@ def check_cache(settings: Config, backbone: VideoBackbone, cache: Cache, split: 
     files = backbone.weights()
     expected = {
         "backbone": settings.backbone.name, "variant": settings.variant, "layout": settings.layout,
-        "fps": f"{settings.clip.fps:g}", "lead_in": str(settings.clip.spec().lead_in),
+        "motion_context": settings.motion_context, "fps": f"{settings.clip.fps:g}", "lead_in": str(settings.clip.spec().lead_in),
         "vae_sha256": header.files_hash(files["vae"]), "text_sha256": header.files_hash(files["text"]),
     }  # fmt: skip
     if settings.variant == "pose":

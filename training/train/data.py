@@ -76,7 +76,7 @@ class Batches:
 
     def __init__(self, cache: Cache, backbone: VideoBackbone, settings: Config, encoders: Encoders | None = None) -> None:
         self.cache, self.backbone, self.settings, self.encoders = cache, backbone, settings, encoders
-        self.layout = get_layout(settings.layout)
+        self.layout = get_layout(settings.layout, settings.motion_context)
         if cache.metadata and cache.header("variants") == "0" and encoders is None:
             raise UserError("this cache keeps keypoints, expected the backbone's encoders to draw them with")
         self._by_body: dict[tuple[str, str], list[int]] = {}
@@ -95,10 +95,11 @@ class Batches:
             rng, generator = chance.rng() if train else np.random.default_rng([0, number]), chance.torch()
             drop = train and rng.random() < self.settings.train.drop_text
             tensors = self.cache.tensors(number)
-            condition, target = self._condition(number, tensors, rng, train).float(), tensors["target"].float()
+            made = {name: value.float() for name, value in self._condition(number, tensors, rng, train).items()}
+            condition, target = made.pop("condition"), tensors["target"].float()
             clean.append(self._whole(target, condition))
             given.append(condition)
-            contexts.append(self.cache.context(number, drop))
+            contexts.append(self.cache.context(number, drop) | made)
             sigmas.append(draw_sigma(self.settings.train.timesteps, generator))
             noises.append(torch.randn(clean[-1].shape, generator=generator))
         t, h, w = target.shape[1:]
@@ -114,10 +115,14 @@ class Batches:
         whole[generate.expand_as(whole) > 0] = target.flatten()
         return torch.where(generate > 0, whole, condition)
 
-    def _condition(self, number: int, tensors: dict[str, torch.Tensor], rng: np.random.Generator, train: bool) -> torch.Tensor:
+    def _condition(
+        self, number: int, tensors: dict[str, torch.Tensor], rng: np.random.Generator, train: bool
+    ) -> dict[str, torch.Tensor]:
+        """As `condition_of` has it."""
         if "condition" in tensors:
-            variants = tensors["condition"]
-            return variants[int(rng.integers(len(variants))) if train else 0]
+            variants = {name: tensors[name] for name in ("condition", "motion") if name in tensors}
+            variant = int(rng.integers(len(variants["condition"]))) if train else 0
+            return {name: value[variant] for name, value in variants.items()}
         reference = tensors["reference"].permute(1, 2, 0).numpy()
         height, width = reference.shape[:2]
         poses = skeletons.from_array(tensors["joints"].numpy(), height, width)
@@ -128,11 +133,15 @@ class Batches:
         bodies = [] if other == number else [skeletons.from_array(joints, height, width)]
         poses = skeletons.augmented(poses, self.settings.cache.augment, rng, bodies)
         spec = self.settings.clip.spec(len(poses) + int(self.cache.header("lead_in")))
-        return condition_of(self.encoders, self.settings.layout, reference, skeletons.drawn(poses), spec).cpu()
+        made = condition_of(self.encoders, self.layout, reference, skeletons.drawn(poses), spec)
+        return {name: value.cpu() for name, value in made.items()}
 
 
 def with_drivers_of(batch: Batch, numbers: Sequence[int]) -> Batch:
     """Each sample with the driver of another one of the batch: the control for whether a network follows its driver."""
     swapped = torch.where(batch.generate > 0, batch.given, batch.given[list(numbers)])
     clean = torch.where(batch.generate > 0, batch.clean, swapped)
-    return Batch(clean, swapped, batch.known, batch.generate, batch.context)
+    context = batch.context
+    if "motion" in context:
+        context = context | {"motion": context["motion"][list(numbers)]}
+    return Batch(clean, swapped, batch.known, batch.generate, context)

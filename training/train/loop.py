@@ -18,6 +18,7 @@ from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 from tqdm import tqdm
 
+from dreamactor_core.motion_context import JOINT, get_context
 from headless.atomic import atomic
 from training import backbones
 from training.checkpoint import TrainState, whole
@@ -62,6 +63,7 @@ class Trainer:
             check_parent(train.init_lora, self.contract, train.rank)
         self.sheets = Sheets(settings, self.folder) if self.main and train.sample_sheets else None
         model = self.backbone.load_transformer()
+        self.backbone.use_context(model, get_context(settings.motion_context))
         keypoints = self.cache.header("variants") == "0"
         encoders = self.backbone.load_encoders(self.accelerator.device, only_vae=True) if keypoints else None
         torch.manual_seed(train.seed)  # of the LoRA's first half
@@ -115,6 +117,7 @@ class Trainer:
             "backbone_sha256": contract.backbone_sha256, "parent_sha256": contract.parent_sha256,
             "base": settings.backbone.base, "dtype": settings.backbone.dtype, "frames": contract.frames, "sizes": contract.sizes,
             "dataset_sha256": contract.dataset_sha256, "variant": contract.variant, "layout": contract.layout,
+            **({} if contract.motion_context == JOINT.name else {"motion_context": contract.motion_context}),
         }  # fmt: skip
 
     @contextmanager
