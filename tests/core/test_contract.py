@@ -89,7 +89,7 @@ def test_what_is_not_a_number_is_refused(name: str, value: str, kind: str) -> No
         ("schema", "1"),
         ("variant", "pose, rgb"),
         ("layout", "spatial, temporal"),
-        ("motion_context", "joint"),
+        ("motion_context", "joint, cached, cached_near, cached_half, cached_near_half"),
         ("expert", "both, high_noise, low_noise"),
         ("backbone", ", ".join(BACKBONES)),
     ],

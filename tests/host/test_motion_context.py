@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from inside import sample, spied
+from inside import sample
 from safetensors.torch import save_file
 from toys import FPS, LEAD_IN, contract, lora, small_feed_forward
 
@@ -86,3 +86,184 @@ def test_the_host_samples_what_training_samples(
     assert difference <= 1e-3, f"the largest difference is {float(difference):.1e}"
     other = text | {"motion": -text["motion"]}
     assert (training_sample(trainer, network, layout, latents, other, 4, shift, [7]) - expected).abs().max() > 0.05, "it is seen"
+
+
+def passes(model: Any) -> tuple[Any, list[int]]:
+    """A clone of a MODEL, and a list that gets the number of keys of every attention: with one for text and one for the video in
+    each block, a pass of the driver is told by its few keys."""
+    seen: list[int] = []
+
+    def note(attention: Any, q: torch.Tensor, k: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
+        seen.append(k.shape[1])
+        return attention(q, k, *rest, **more)
+
+    clone = model.clone()
+    clone.model_options["transformer_options"]["optimized_attention_override"] = note
+    return clone, seen
+
+
+def run(model: Any, given: SimpleNamespace, seed: int = 7, cfg: float = 1.0, latent: dict | None = None) -> torch.Tensor:
+    import nodes
+
+    latent, steps = given.latent if latent is None else latent, 3
+    with torch.inference_mode():
+        made = nodes.common_ksampler(model, seed, steps, cfg, "euler", "simple", given.positive, given.negative, latent)
+    return made[0]["samples"]
+
+
+VIDEO = 5 * (HEIGHT // 16) * (WIDTH // 16)
+"""Tokens of the result; as many are the driver's at its full size."""
+
+
+def blocks_of(model: Any) -> int:
+    return len(model.model.diffusion_model.blocks)
+
+
+def test_the_driver_goes_through_the_network_once(
+    pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path
+) -> None:
+    model, seen = passes(loaded(pack, base, lora_of(shelf, "cached")))
+    given = conditioned(pack, base, toy_nodes, model)
+    blocks = blocks_of(model)
+    first = run(model, given, cfg=3.0)
+    assert seen.count(VIDEO) == blocks, "the driver's own attention, for all steps and both halves of guidance"
+    assert seen.count(2 * VIDEO) == 3 * blocks
+    seen.clear()
+    second = run(model, given, seed=8, cfg=3.0)
+    assert seen.count(VIDEO) == 0, "another seed finds the keys there"
+    assert (first - second).abs().max() > 0.1
+    assert torch.equal(run(model, given, cfg=3.0), first)
+
+    stronger = loaded(pack, base, lora_of(shelf, "cached", seed=1))
+    clone, again = passes(stronger)
+    other = run(clone, given, cfg=3.0)
+    assert again.count(VIDEO) == blocks, "other weights make other keys"
+    assert (other - first).abs().max() > 0.05
+    assert torch.equal(run(model, given, cfg=3.0), first), "and back"
+
+
+def test_a_neighbourhood_has_fewer_keys(pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path) -> None:
+    for name, expected in (("cached_near", VIDEO + VIDEO * 3 // 5), ("cached_half", VIDEO + VIDEO // 4)):
+        model, seen = passes(loaded(pack, base, lora_of(shelf, name)))
+        given = conditioned(pack, base, toy_nodes, model)
+        run(model, given)
+        assert seen.count(expected) == 3 * blocks_of(model) * (5 if "near" in name else 1), name
+
+
+def test_fp8_takes_half_and_changes_little(pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path) -> None:
+    model = loaded(pack, base, lora_of(shelf, "cached"))
+    full, small = (conditioned(pack, base, toy_nodes, model, motion_cache=kind) for kind in ("full", "fp8"))
+    other = conditioned(pack, base, toy_nodes, model, seed=3)
+    plain, rounded, driven = run(model, full), run(model, small), run(model, other)
+    size = 2 * blocks_of(model) * VIDEO * model.model.diffusion_model.dim
+    assert full.info == f"motion context cached: {4 * size / 1e6:.1f} MB of keys and values in float32, RAM"
+    assert small.info == f"motion context cached: {size / 1e6:.1f} MB of keys and values in float8_e4m3fn, RAM"
+    assert 0 < (rounded - plain).abs().mean() < 0.2 * (driven - plain).abs().mean()
+
+
+def test_a_batch_shares_its_driver(pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path) -> None:
+    model = loaded(pack, base, lora_of(shelf, "cached_near_half"))
+    given = conditioned(pack, base, toy_nodes, model)
+    double = given.latent | {"samples": given.latent["samples"].repeat(2, 1, 1, 1, 1)}
+    both = run(model, given, latent=double)
+    assert both.shape[0] == 2
+    torch.testing.assert_close(both[:1], run(model, given), atol=1e-3, rtol=0)
+    assert (both[0] - both[1]).abs().max() > 0.1, "of other noise"
+
+
+def test_context_windows(pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path) -> None:
+    import comfy.context_windows as windows
+
+    model, seen = passes(loaded(pack, base, lora_of(shelf, "cached")))
+    given = conditioned(pack, base, toy_nodes, model, length=41)  # 11 latent frames
+    made = windows.IndexListContextHandler(
+        windows.get_matching_context_schedule("standard_static"), windows.get_matching_fuse_method("pyramid"),
+        context_length=6, context_overlap=2, dim=2,
+    )  # fmt: skip
+    model.model_options["context_handler"] = made
+    got = run(model, given)
+    assert got.shape[2] == 11 and torch.isfinite(got).all()
+    # windows of 6 frames, all but the first with one more in front
+    frame, blocks = VIDEO // 5, blocks_of(model)
+    own = [count for count in seen if count in (6 * frame, 7 * frame)]
+    assert len(own) >= 2 * blocks and len(own) % blocks == 0
+    beside = [count for count in seen if count in (12 * frame, 14 * frame)]
+    assert len(beside) == 3 * len(own), "each window's keys are made once for the three steps"
+    seen.clear()
+    run(model, given, seed=9)
+    assert not [count for count in seen if count in (6 * frame, 7 * frame)]
+    assert (run(model, conditioned(pack, base, toy_nodes, model, seed=5, length=41)) - got).abs().max() > 0.02
+
+
+def test_what_others_hang_on_the_network_stays(pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path) -> None:
+    model = loaded(pack, base, lora_of(shelf, "cached"))
+    given = conditioned(pack, base, toy_nodes, model)
+    plain, seen = run(model, given), []
+
+    def same(args: dict[str, Any], extra: dict[str, Any]) -> dict[str, torch.Tensor]:
+        seen.append(args["img"].shape[1])
+        return extra["original_block"](args)
+
+    def half(args: dict[str, Any], extra: dict[str, Any]) -> dict[str, torch.Tensor]:
+        out = extra["original_block"](args)
+        return {"img": (args["img"] + out["img"]) / 2}
+
+    for patch, changed in ((same, False), (half, True)):
+        clone = model.clone()
+        clone.set_model_patch_replace(patch, "dit", "double_block", 1)
+        assert torch.equal(run(clone, given), plain) != changed
+    assert seen == [VIDEO] * 3, "at each step, and not in the driver's pass"
+
+
+def test_a_driver_of_another_context_is_refused(
+    pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path
+) -> None:
+    import nodes
+
+    cached, joint = (loaded(pack, base, lora_of(shelf, name)) for name in ("cached", "joint"))
+    of_cached, of_joint = (conditioned(pack, base, toy_nodes, model) for model in (cached, joint))
+    assert of_joint.latent["samples"].shape[-1] == 2 * of_cached.latent["samples"].shape[-1]
+    assert of_joint.info.startswith("motion context joint: ")
+    with pytest.raises(ValueError, match="made for a LoRA with a cached motion context, and the model's LoRA has motion co.* joint"):
+        run(joint, of_cached)
+    with pytest.raises(ValueError, match="the model's LoRA has motion context cached, and this conditioning was made for another"):
+        run(cached, of_joint)
+    with torch.inference_mode():
+        stock = nodes.LoraLoaderModelOnly().load_lora_model_only(base.model, lora_of(shelf, "cached").name, 1.0)[0]
+        with pytest.raises(pack.dreamactor_core.contract.ContractError, match="expected 'DreamActor LoRA Loader'"):
+            conditioned(pack, base, toy_nodes, stock)
+
+
+def test_a_size_that_half_does_not_fit(pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path) -> None:
+    model = loaded(pack, base, lora_of(shelf, "cached_half"))
+    import nodes
+
+    with torch.inference_mode():
+        texts = [nodes.CLIPTextEncode().encode(base.clip, words)[0] for words in (TEXT, "")]
+        with pytest.raises(ValueError, match="divisible by 32: width is 48, the nearest are 32 and 64"):
+            pack.nodes.conditioning.InContextConditioning.execute(
+                *texts, model, base.vae, torch.zeros(1, 64, 48, 3), torch.zeros(9, 64, 48, 3), 48, 64, 9, FPS, 0.0, "letterbox"
+            )
+
+
+def test_a_run_that_is_stopped_leaves_no_half_made_keys(
+    pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path
+) -> None:
+    import comfy.model_management as manager
+
+    model = loaded(pack, base, lora_of(shelf, "cached"))
+    given = conditioned(pack, base, toy_nodes, model)
+    plain = run(model, conditioned(pack, base, toy_nodes, model))
+    clone, seen = passes(model)
+
+    def stop(attention: Any, q: torch.Tensor, k: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
+        seen.append(k.shape[1])
+        if len(seen) == 3:
+            manager.interrupt_current_processing()
+        return attention(q, k, *rest, **more)
+
+    clone.model_options["transformer_options"]["optimized_attention_override"] = stop
+    with pytest.raises(manager.InterruptProcessingException):
+        run(clone, given)
+    assert len(seen) < 2 * blocks_of(model), "at once"
+    assert torch.equal(run(model, given), plain)
