@@ -14,9 +14,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from dreamactor_core.motion_context import CONTEXTS
 from tests.training.toy_backbones import GLYPH, HUNYUAN, IMAGE, LAYERS, TEXT, WAN, hunyuan_transformer, wan_transformer
 from training.__main__ import main
 from training.backbones.trimmed_attention import TrimmedAttention
+from training.backbones.wan_context import show_driver_apart
 from training.config import Train, load, presets, validated
 from training.lora_file import add_lora, lora_state
 from training.optimizer import MuonAdamW
@@ -142,6 +144,25 @@ def test_operations_are_those_that_are_counted(name: str, checkpointing: bool) -
     assert found.forward == pytest.approx(forward, rel=0.03)
     assert found.total == pytest.approx(total, rel=0.05)
     assert (found.again > 0) == checkpointing
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("name", [name for name, context in CONTEXTS.items() if context.cached])
+def test_operations_of_a_cached_motion_context(name: str, checkpointing: bool) -> None:
+    backbone, context, changes = "wan2.2-i2v-a14b", CONTEXTS[name], {"num_layers": 6}
+    model, (x, sigma, text), more = toy(backbone, **changes)
+    show_driver_apart(model, context)
+    result = x[..., : x.shape[-1] // 2]
+    driver = x[..., : x.shape[-2] // context.scale, : x.shape[-1] // 2 // context.scale]
+    forward, total = counted(model, [result, sigma, text], more | {"motion": driver}, checkpointing)
+    net = dimensions(backbone, **changes)
+    width, height, frames = result.shape[-1] * net.stride, result.shape[-2] * net.stride, 4 * (FRAMES - 1) + 1
+    apart = costs.tokens_apart(net, width, height, frames, context)
+    assert apart.result == costs.video_tokens(net, width, height, frames, None) == apart.driver * context.scale**2
+    found = costs.flops(net, apart.all, RANK, checkpointing, attention_backward=2, apart=apart)
+    assert found.forward == pytest.approx(forward, rel=0.04)
+    # of the last block the driver's own result is not used
+    assert found.total == pytest.approx(total, rel=0.12)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -283,7 +304,7 @@ def run(tmp_path: Path) -> Iterator[Any]:
 def test_the_verb_prints_the_plan(run: Any, tmp_path: Path) -> None:
     status, out, _ = run("preset: wan2.1_i2v_14b")
     assert status == 0
-    for words in ("65,520 a composite", "388M of 16.39G", COMPUTED, "2 of 80 GB (FSDP2)", "MB a clip; no manifest yet"):
+    for words in ("65,520 with the driver's", "388M of 16.39G", COMPUTED, "2 of 80 GB (FSDP2)", "MB a clip; no manifest yet"):
         assert words in out
     assert not (tmp_path / "out").exists(), "nothing is written"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dreamactor_core.layout import latent_frames
+from dreamactor_core.motion_context import JOINT, MotionContext
 from training.plan.network import Network
 
 FLASH_BACKWARD = 2.5
@@ -20,6 +21,28 @@ def video_tokens(net: Network, width: int, height: int, frames: int, layout: str
     side = net.stride * net.patch
     half = latent_frames(frames) * (height // side) * (width // side)
     return half if layout is None else 2 * half  # beside each other or one after the other
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Tokens of one sample with a cached motion context: of the result, of the driver, and how many pairs of them attend."""
+
+    result: int
+    driver: int
+    pairs: int
+
+    @property
+    def all(self) -> int:
+        return self.result + self.driver
+
+
+def tokens_apart(net: Network, width: int, height: int, frames: int, context: MotionContext) -> Apart:
+    """Of a result and a driver of that size in pixels, the driver's as the context shrinks it."""
+    result = video_tokens(net, width, height, frames, None)
+    driver = video_tokens(net, width // context.scale, height // context.scale, frames, None)
+    length = latent_frames(frames)
+    share = 1 if context.near is None else min(2 * context.near + 1, length) / length
+    return Apart(result, driver, round(result * (result + driver * share) + driver**2))
 
 
 def lora_parameters(net: Network, rank: int) -> int:
@@ -41,14 +64,18 @@ class Flops:
 
 
 def flops(
-    net: Network, tokens: int, rank: int, checkpointing: bool, text: int | None = None, attention_backward: float = FLASH_BACKWARD
-) -> Flops:
+    net: Network, tokens: int, rank: int, checkpointing: bool, text: int | None = None,
+    attention_backward: float = FLASH_BACKWARD, apart: Apart | None = None,
+) -> Flops:  # fmt: skip
     """Operations of a step on one sample with a LoRA of that rank on a frozen base (rank 0: no LoRA, forward pass only).
 
     Forward, a block of Wan: 8ND^2 (q, k, v, o) + 4N^2 D (attention) + 4ND^2 + 4LD^2 + 4NLD (cross attention) + 4NDF. Of
     HunyuanVideo, whose text goes the same way: (N+L) (8D^2 + 4DF) + 4 (N+L)^2 D. The LoRA: 4N (D+F) r. Backward: products with
     frozen weights once more, attention 2.5 times (half of that where the text's side needs no gradient), the LoRA twice; nothing
     before the first LoRA, in the first block, is needed.
+
+    With a cached motion context (`apart`, whose tokens `tokens` counts) fewer pairs attend, and the driver asks nothing of
+    the text.
     """
     n, d, f = tokens, net.width, net.inner
     text = net.text if text is None else text
@@ -59,8 +86,9 @@ def flops(
         attention, across = 4 * (n + context) ** 2 * d, 0
         fixed = 2 * 6 * d * d * 2  # the modulation is of one vector a sample
     else:
-        linear = 12 * n * d * d
-        attention, across, fixed = 4 * n * n * d, 4 * n * context * d, 4 * context * d * d
+        driver, pairs = (0, n * n) if apart is None else (apart.driver, apart.pairs)
+        linear = 12 * n * d * d - 2 * driver * d * d
+        attention, across, fixed = 4 * pairs * d, 4 * (n - driver) * context * d, 4 * context * d * d
     block = linear + attention + across + fixed + feed + lora
     ends = 2 * n * d * net.inputs * net.patch**2 + 2 * text * d * (net.text_width + d)  # patches and text go in
     out = 2 * n * d * net.channels * net.patch**2
@@ -151,12 +179,13 @@ def on_devices(memory: Memory, devices: int, sharded: bool, block: int) -> Memor
 
 
 def cache_bytes(
-    net: Network, width: int, height: int, frames: int, lead_in: int, variants: int, people: int = 1
+    net: Network, width: int, height: int, frames: int, lead_in: int, variants: int, people: int = 1, context: MotionContext = JOINT
 ) -> dict[str, int]:
-    """Bytes of one sample in the cache, in half precision: target latents, a composite for each variant (an rgb LoRA has one), or
-    with no variants the reference picture and keypoints of 130 joints, in float32; text and picture tokens."""
+    """Bytes of one sample in the cache, in half precision: target latents, a composite for each variant (an rgb LoRA has one; with
+    a cached motion context reference and driver apart), or with no variants the reference picture and keypoints of 130 joints, in
+    float32; text and picture tokens."""
     half = latent_frames(frames) * net.channels * (height // net.stride) * (width // net.stride)
     made = {"target": 2 * half, "context": 2 * (net.stored_text * net.text_width + net.image * net.image_width)}
     if variants:
-        return made | {"condition": 2 * 2 * half * variants}
+        return made | {"condition": 2 * (half + half // context.scale**2) * variants}
     return made | {"reference": 3 * width * height, "keypoints": 4 * 3 * 130 * people * (frames - lead_in)}

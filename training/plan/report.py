@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dreamactor_core.motion_context import get_context
 from training import manifest
 from training.config import Config
 from training.lora_file import FEED_FORWARD
@@ -48,13 +49,18 @@ def made(settings: Config, speed: float, card: float, most: int) -> dict[str, An
     net = network(backbone.name, config)
     spec = settings.clip.spec()
     width, height = max(settings.clip.sizes, key=lambda size: size[0] * size[1])
+    context, apart = get_context(settings.motion_context), None
+    half = costs.video_tokens(net, width, height, spec.frames, None)
     tokens = costs.video_tokens(net, width, height, spec.frames, settings.layout)
+    if context.cached:
+        apart = costs.tokens_apart(net, width, height, spec.frames, context)
+        tokens = apart.all
     inside, outside = weights(backbone.name, config)
-    half = backbone.dtype == "bfloat16" and backbone.name != "marionette"  # the small one is kept in float32
+    halved = backbone.dtype == "bfloat16" and backbone.name != "marionette"  # the small one is kept in float32
     parameters = costs.lora_parameters(net, train.rank)
-    base = costs.base_bytes(inside, outside, backbone.base, half)
-    per_sample = costs.flops(net, tokens, train.rank, train.checkpointing)
-    plain = costs.flops(net, tokens // 2, train.rank, train.checkpointing)
+    base = costs.base_bytes(inside, outside, backbone.base, halved)
+    per_sample = costs.flops(net, tokens, train.rank, train.checkpointing, apart=apart)
+    plain = costs.flops(net, half, train.rank, train.checkpointing)
 
     def memory(devices: int, sharded: bool) -> costs.Memory:
         micro = max(1, -(-train.batch // (train.accumulate * devices)))
@@ -70,13 +76,14 @@ def made(settings: Config, speed: float, card: float, most: int) -> dict[str, An
     devices = suggestion["devices"] or 1
     seconds = per_sample.total * train.batch / speed / devices
     variants = settings.cache.variants if settings.variant == "pose" else 1
-    disk = costs.cache_bytes(net, width, height, spec.frames, spec.lead_in, variants)
+    disk = costs.cache_bytes(net, width, height, spec.frames, spec.lead_in, variants, context=context)
     count = clips(settings)
     return {
         "backbone": backbone.name,
         "dimensions": source,
-        "clip": {"size": [width, height], "frames": spec.frames, "fps": spec.fps, "layout": settings.layout},
-        "tokens": {"half": tokens // 2, "composite": tokens, "step": tokens * train.batch},
+        "clip": {"size": [width, height], "frames": spec.frames, "fps": spec.fps, "layout": settings.layout,
+                 "motion_context": settings.motion_context},
+        "tokens": {"half": half, "composite": tokens, "step": tokens * train.batch},
         "weights": inside + outside,
         "trained": {"rank": train.rank, "layers": 2 * net.layers, "parameters": parameters, "file_bytes_bf16": 2 * parameters},
         "layers": FEED_FORWARD["hunyuan-video-1.5" if net.joint else "wan"],
@@ -134,8 +141,9 @@ def printed(plan: dict[str, Any]) -> str:
     (width, height), clip = plan["clip"]["size"], plan["clip"]
     lines = [
         f"{plan['backbone']}, dimensions {plan['dimensions']}. Everything here is {COMPUTED}.",
-        f"clip          two halves of {width}x{height}, {clip['frames']} frames at {clip['fps']:g} fps, {clip['layout']}",
-        f"tokens        {tokens['half']:,} a half, {tokens['composite']:,} a composite, {tokens['step']:,} a step of batch "
+        f"clip          two halves of {width}x{height}, {clip['frames']} frames at {clip['fps']:g} fps, {clip['layout']}, "
+        f"motion context {clip['motion_context']}",
+        f"tokens        {tokens['half']:,} a half, {tokens['composite']:,} with the driver's, {tokens['step']:,} a step of batch "
         f"{plan['batch']}",
         f"trained       {trained['parameters'] / 1e6:.4g}M of {plan['weights'] / 1e9:.4g}G parameters: rank {trained['rank']} on "
         f"{trained['layers']} feed-forward layers; {size(trained['file_bytes_bf16'])} as a bf16 file",
