@@ -1,0 +1,131 @@
+"""Cached motion contexts through `cache` and `train`: what must agree agrees, and nothing of a joint run is taken for one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from drawn_clips import write_clips, write_run
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from dreamactor_core.contract import Contract
+from training import config
+from training.__main__ import main
+from training.errors import UserError
+from training.latents.read import Cache
+from training.train.loop import Trainer
+
+CONTEXT = "cached_near_half"
+PLAIN = {"augment": {"normalise": 0, "bones": 0, "other_bodies": 0, "hidden_limbs": 0}}
+TRAIN = {
+    "steps": 2, "batch": 2, "rank": 4, "every": 1, "compile": False, "sample_sheets": 0, "validate_on": 2, "optimizer": "adamw",
+    "schedule": "constant", "warmup": 0, "lr": 1e-3,
+}  # fmt: skip
+FLOAT = {"name": "marionette", "dtype": "float32"}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six clips; caches for the context of augmented skeletons and of keypoints, and one for the paper's."""
+    folder = tmp_path_factory.mktemp("world")
+    write_clips(folder / "clips", 6)
+    for name, variants, context in (("encoded", 1, CONTEXT), ("keypoints", 0, CONTEXT), ("joint", 1, "joint")):
+        out = folder / name
+        out.mkdir()
+        cache = {"manifest": str(folder / "clips" / "manifest.jsonl"), "validation_share": 0.34, "workers": 1, "variants": variants}
+        run = write_run(folder / f"{name}.yaml", out, cache=cache | PLAIN, backbone=FLOAT, motion_context=context)
+        assert main(["cache", str(run)]) == 0
+    return folder
+
+
+def run_file(world: Path, out: Path, cache: str = "encoded", **train: object) -> Path:
+    out.mkdir(exist_ok=True)
+    settings = TRAIN | {"cache": str(world / cache / "cache")} | train
+    variants = {"variants": int(cache != "keypoints")}
+    return write_run(out / "run.yaml", out, train=settings, backbone=FLOAT, cache=PLAIN | variants, motion_context=CONTEXT)
+
+
+def trained(world: Path, out: Path, **train: object) -> dict[str, torch.Tensor]:
+    assert main(["train", str(run_file(world, out, **train))]) == 0
+    return load_file(out / "train" / "lora.safetensors")
+
+
+@pytest.fixture(scope="module")
+def plain(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("plain")
+    trained(world, out)
+    return out
+
+
+def furthest(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    return max(float((one[key] - other[key]).abs().max()) for key in one | other)
+
+
+def test_the_cache_keeps_reference_and_driver_apart(world: Path) -> None:
+    cache = Cache(world / "encoded" / "cache", "train")
+    found = cache.tensors(0)
+    assert found["target"].shape == (16, 7, 12, 8) and found["condition"].shape == (1, 16, 7, 12, 8)
+    assert found["motion"].shape == (1, 16, 7, 6, 4), "at half the size"
+    assert cache.header("motion_context") == CONTEXT
+    joint = Cache(world / "joint" / "cache", "train")
+    assert joint.header("motion_context") == "joint" and "motion" not in joint.tensors(0)
+
+
+def test_the_lora_says_its_context_and_has_learnt(plain: Path) -> None:
+    with safe_open(plain / "train" / "lora.safetensors", "pt") as file:
+        assert Contract.from_metadata(file.metadata()).motion_context == CONTEXT
+    moved = load_file(plain / "train" / "lora.safetensors")
+    assert min(float(value.abs().max()) for key, value in moved.items() if "lora_B" in key) > 1e-4, "in every layer"
+
+
+@pytest.mark.parametrize("change", [{"accumulate": 2}, {"checkpointing": True}], ids=str)
+def test_what_changes_nothing_changes_nothing(change: dict, world: Path, plain: Path, tmp_path: Path) -> None:
+    """With checkpointing every block of both passes is computed twice, and must find its own pass."""
+    assert furthest(trained(world, tmp_path, **change), load_file(plain / "train" / "lora.safetensors")) < 1e-4
+
+
+def test_drivers_made_in_training_are_those_of_the_cache(world: Path, plain: Path, tmp_path: Path) -> None:
+    made = trained(world, tmp_path, cache="keypoints")
+    assert furthest(made, load_file(plain / "train" / "lora.safetensors")) < 2e-3
+
+
+@pytest.mark.parametrize("sharding", ["none", "fsdp2"])
+def test_two_processes_are_one(sharding: str, world: Path, plain: Path, tmp_path: Path) -> None:
+    run = run_file(world, tmp_path, sharding=sharding)
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "training", "train", str(run)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert furthest(load_file(tmp_path / "train" / "lora.safetensors"), load_file(plain / "train" / "lora.safetensors")) < 1e-4
+
+
+def test_a_cache_or_a_run_of_another_context_is_refused(world: Path, plain: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"is a cache with motion_context joint, expected {CONTEXT}"):
+        Trainer(config.load(run_file(world, tmp_path, cache="joint")))
+    run = run_file(world, plain)
+    run.write_text(run.read_text("utf-8").replace(CONTEXT, "joint").replace("encoded", "joint"), "utf-8")
+    with pytest.raises(UserError, match="was saved by a run with"):
+        Trainer(config.load(run))
+    run_file(world, plain)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"layout": "temporal"}, "motion_context is cached_half with layout temporal, expected spatial"),
+        ({"backbone": {"name": "hunyuanvideo-1.5-i2v"}}, "cached_half for hunyuanvideo-1.5-i2v, expected joint"),
+        ({"train": {"loss": "full"}}, "train.loss is full with motion_context cached_half, expected generated"),
+        ({"clip": {"sizes": [[64, 80]]}}, "has 64x80, with motion_context cached_half: width and height must be divisible by 32"),
+        ({"motion_context": "fast"}, "motion_context"),
+    ],
+    ids=str,
+)
+def test_settings_that_can_t_be(values: dict, said: str, tmp_path: Path) -> None:
+    given = {"preset": "marionette", "out": str(tmp_path), "motion_context": "cached_half"} | values
+    with pytest.raises(UserError, match=said):
+        config.from_values(given, "test")
