@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from fractions import Fraction
 from typing import Any
 
+import comfy.ldm.wan.vae
+import torch
 from comfy_api.latest import InputImpl, Types, io
 from einops import rearrange
 
 from ..dreamactor_core.clips import trim_lead_in
+from ..dreamactor_core.layout import Layout
 from .conditioning import CLIP_KEY, Clip
 from .loaders import CATEGORY
 from .video import cut_audio
+
+_MARGIN = 13
+"""Latents beside the generated half that its pixels depend on. After the attention in its middle, the decoder of Wan 2.1's VAE has
+six 3x3 convolutions at the latents' size and seven at each of twice, four and eight times that: 6 + 7/2 + 7/4 + 7/8 = 12.1."""
+
+
+@contextmanager
+def _cut_after_middle(decoder: Any, width: int, kept: int) -> Iterator[None]:
+    """Let a decoder go on with the first `kept` of `width` columns after its middle, whose attention has seen all of them."""
+
+    def cut(_module: Any, _given: Any, out: torch.Tensor) -> torch.Tensor:
+        # tiles, which the host decodes when memory is short, are narrower and stay whole
+        return out[..., :kept].contiguous() if out.shape[-1] == width else out
+
+    hook = decoder.middle[-1].register_forward_hook(cut)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _decoded(vae: Any, latents: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """The generated part of a composite as pixels (B, C, T, H, W). Of a spatial one the driver's half is not decoded, where the VAE
+    is Wan 2.1's."""
+    columns = latents.shape[-1]
+    half = columns // 2
+    spatial = layout.name == "spatial" and isinstance(vae.first_stage_model, comfy.ldm.wan.vae.WanVAE)
+    cut = _cut_after_middle(vae.first_stage_model.decoder, columns, half + _MARGIN) if spatial else nullcontext()
+    with cut:
+        decoded = rearrange(vae.decode(latents), "b t h w c -> b c t h w")
+    if layout.name == "spatial":
+        return decoded[..., : half * vae.spacial_compression_decode()]
+    return layout.crop(decoded)
 
 
 class Decode(io.ComfyNode):
@@ -53,8 +91,7 @@ class Decode(io.ComfyNode):
             )
         if latents.shape[0] != 1:
             raise ValueError(f"got a batch of {latents.shape[0]} latents, expected one clip; queue the graph once for each seed")
-        decoded = rearrange(vae.decode(latents), "b t h w c -> b c t h w")
-        animation = clip.layout.crop(decoded)
+        animation = _decoded(vae, latents, clip.layout)
         if animation.shape[2] != clip.spec.frames:
             raise ValueError(
                 f"the LATENT decodes to {animation.shape[2]} frames, expected the {clip.spec.frames} of its clip: a node in "

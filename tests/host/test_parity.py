@@ -236,8 +236,8 @@ def test_decode_is_the_crop_of_a_full_decode(pack: ModuleType, small: SimpleName
         full = small.vae.decode(latent["samples"])
     assert full.shape == (1, LENGTH, SIZE, 2 * SIZE, 3)
     expected = trim_lead_in(LAYOUT.crop(full.permute(0, 4, 1, 2, 3)), SPEC)[0].permute(1, 2, 3, 0)
-    assert_close(images, expected, 0, "frames")
-    assert_close(video.get_components().images, expected, 0, "frames of the video")
+    assert_close(images, expected, 1e-5, "frames")  # the driver's half is left out after the decoder's middle
+    assert_close(video.get_components().images, expected, 1e-5, "frames of the video")
     assert float(video.get_components().frame_rate) == fps == FPS
 
 
