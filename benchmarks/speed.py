@@ -1,11 +1,12 @@
-"""What a sampling step of the method costs, against a plain image-to-video step that gives as many frames of that size.
+"""What a sampling step of each motion context costs, against a plain image-to-video step of a video of the same size and length.
 
-    python run.py bench speed --json speed.json
+    python run.py bench speed --json speed.json --plot speed.png
 
-Both run in a real server on the small backbone, in turn, and only their ratio is reported. The composite is twice as wide
-and has the lead-in besides, which is cut from the result: for 25 frames, 33 are sampled, which are 9 latent frames for 7. So
-there are 2 * 9 / 7 = 2.6 times the tokens, and the ratio is that where the network's matrices rule, and goes to its square,
-6.6, where attention does. In longer clips the lead-in weighs less, down to 2 and 4.
+All run in a real server on the small backbone, in turn, and only their ratios are reported. The lead-in is sampled in all of them.
+
+How much a context costs hangs on how much of a step is attention. In Wan's 14B networks at 832x480 and 81 frames, 32,760 tokens, it
+is 53% of the operations; in the small backbone it is that at 2,016 tokens, the size of `REAL`, whose ratios are `step_ratio`. Below
+it the matrices rule, and above it attention does, more than it would in a large network at any size that is trained.
 """
 
 from __future__ import annotations
@@ -15,21 +16,29 @@ import copy
 import json
 import statistics
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from dreamactor_core.motion_context import CONTEXTS
 from dreamactor_core.poses import from_body_joints, to_pose_keypoint
 from headless.atomic import atomic
 from headless.client import Client, Progress, by_title, id_by_title
 from headless.media import write_image
 from headless.server import HostServer
-from training.marionette.world import FPS, HEIGHT, LEAD_IN, WIDTH, rng_for, sample_scene
+from training.marionette.world import FPS, HEIGHT, WIDTH, rng_for, sample_scene
 
 ROOT = Path(__file__).resolve().parents[1]
-SIZES = ((64, 96, 25), (96, 144, 25), (128, 192, 25))
-"""Width, height and frames of the result, 4n+1. The joint graph samples LEAD_IN frames more."""
-STEPS, ROUNDS = 9, 3
+LORA = ROOT / "models" / "loras" / "marionette_pose.safetensors"
+REAL = (128, 192, 81)
+SIZES = ((64, 96, 33), (128, 192, 33), REAL, (256, 384, 49))
+"""Width, height and frames, 4n+1 with the lead-in."""
+STEPS, ROUNDS = 5, 3
+PLAIN = "plain"
 
 
 class StepClock:
@@ -44,76 +53,129 @@ class StepClock:
             self.seen.append((progress.value, time.perf_counter()))
 
     def seconds(self) -> float:
-        """Mean over all steps but the first, which loads the model. The host leaves messages out when they come fast, but
-        never the first and the last."""
+        """Mean over all steps but the first, which loads the model and has the driver's own pass of a cached context. The host leaves
+        messages out when they come fast, but never the first and the last."""
         (first, began), (last, ended) = self.seen[0], self.seen[-1]
         return (ended - began) / (last - first)
 
 
-def _graphs(width: int, height: int, frames: int, seed: int) -> dict[str, dict[str, dict[str, Any]]]:
-    """The workflow with the method and the one without, whose results both have `frames` frames."""
-    joint = json.loads((ROOT / "workflows/api/marionette_pose.json").read_text("utf-8"))
-    by_title(joint, "Reference")["inputs"]["image"] = "reference.png"
-    by_title(joint, "Driving poses")["inputs"]["poses"] = "poses.json"
-    by_title(joint, "Skeleton")["inputs"] |= {"width": width, "height": height}
-    by_title(joint, "In-context conditioning")["inputs"] |= {"width": width, "height": height, "length": frames + LEAD_IN}
-    by_title(joint, "Sampler")["inputs"] |= {"steps": STEPS, "seed": seed}
+def write_loras(folder: Path) -> None:
+    """The shipped LoRA once for each motion context: what it was trained for is nothing to its speed."""
+    with safe_open(LORA, "pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(LORA)
+    for name in CONTEXTS:
+        save_file(tensors, folder / f"{name}.safetensors", metadata | {"dreamactor_m2.motion_context": name})
+
+
+def graphs(width: int, height: int, frames: int, seed: int) -> dict[str, dict[str, dict[str, Any]]]:
+    """The shipped workflow with each motion context, and the plain one, of as many frames."""
+    base = json.loads((ROOT / "workflows/api/marionette_pose.json").read_text("utf-8"))
+    by_title(base, "Reference")["inputs"]["image"] = "reference.png"
+    by_title(base, "Driving poses")["inputs"]["poses"] = "poses.json"
+    by_title(base, "Skeleton")["inputs"] |= {"width": width, "height": height}
+    by_title(base, "In-context conditioning")["inputs"] |= {"width": width, "height": height, "length": frames}
+    by_title(base, "Sampler")["inputs"] |= {"steps": STEPS, "seed": seed}
     for title in ("Result", "Composite preview"):
-        del joint[id_by_title(joint, title)]
-    decode = id_by_title(joint, "Decode")
-    joint["save"] = {"class_type": "PreviewImage", "inputs": {"images": [decode, 0]}}
-    plain = copy.deepcopy(joint)
+        del base[id_by_title(base, title)]
+    decode = id_by_title(base, "Decode")
+    base["save"] = {"class_type": "PreviewImage", "inputs": {"images": [decode, 0]}}
+    made = {}
+    for name in CONTEXTS:
+        made[name] = copy.deepcopy(base)
+        by_title(made[name], "Motion LoRA")["inputs"]["lora_name"] = f"{name}.safetensors"
+    plain = copy.deepcopy(made["joint"])  # with a LoRA of the same size
     conditioning = by_title(plain, "In-context conditioning")
-    kept = ("positive", "negative", "vae", "width", "height")
+    kept = ("positive", "negative", "vae", "width", "height", "length")
     conditioning["class_type"] = "WanImageToVideo"
-    conditioning["inputs"] = {key: conditioning["inputs"][key] for key in kept} | {"length": frames, "batch_size": 1}
+    conditioning["inputs"] = {key: conditioning["inputs"][key] for key in kept} | {"batch_size": 1}
     conditioning["inputs"]["start_image"] = [id_by_title(plain, "Reference"), 0]
     plain[decode]["class_type"] = "VAEDecode"
     for title in ("Driving poses", "Skeleton"):
         del plain[id_by_title(plain, title)]
-    return {"joint": joint, "plain": plain}
+    return {PLAIN: plain} | made
+
+
+def ratios(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Of each context's steps to the plain ones of the same round: median, lowest, highest."""
+    found = {}
+    for name in CONTEXTS:
+        values = [own / plain for own, plain in zip(seconds[name], seconds[PLAIN], strict=True)]
+        found[name] = {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}
+    return {name: {key: round(value, 3) for key, value in row.items()} for name, row in found.items()}
 
 
 def measure(seed: int) -> list[dict[str, Any]]:
-    """One dict a size: width, height, frames, and the step ratio over rounds (median, lowest, highest)."""
+    """One dict a size: width, height, frames, tokens of the result, and the ratios of every context."""
     rows = []
-    with HostServer() as server:
-        client = Client(server.url)
-        scene = sample_scene(rng_for("test", 0, seed), "human", frames=121, lead=None)
-        write_image(server.input_dir / "reference.png", scene.draw()[0][0])
-        poses = to_pose_keypoint(from_body_joints(scene.keypoints(), HEIGHT, WIDTH))
-        (server.input_dir / "poses.json").write_text(json.dumps({"frames": poses, "frame_ms": 1000 / FPS}))
-        for width, height, frames in SIZES:
-            ratios = []
-            for round_ in range(ROUNDS):
-                steps = {}
-                for name, graph in _graphs(width, height, frames, seed + round_).items():
-                    clock = StepClock(id_by_title(graph, "Sampler"))
-                    client.run(graph, clock)
-                    steps[name] = clock.seconds()
-                ratios.append(steps["joint"] / steps["plain"])
-            row = {"width": width, "height": height, "frames": frames, "step_ratio": {"joint": round(statistics.median(ratios), 3)},
-                   "lowest": round(min(ratios), 3), "highest": round(max(ratios), 3)}  # fmt: skip
-            print(json.dumps(row), file=sys.stderr, flush=True)
-            rows.append(row)
+    with tempfile.TemporaryDirectory() as folder:
+        write_loras(Path(folder))
+        paths = Path(folder) / "paths.yaml"
+        paths.write_text(json.dumps({"bench": {"base_path": folder, "loras": "."}}))
+        with HostServer(arguments=["--extra-model-paths-config", str(paths)]) as server:
+            client = Client(server.url)
+            scene = sample_scene(rng_for("test", 0, seed), "human", frames=121, lead=None)
+            write_image(server.input_dir / "reference.png", scene.draw()[0][0])
+            poses = to_pose_keypoint(from_body_joints(scene.keypoints(), HEIGHT, WIDTH))
+            (server.input_dir / "poses.json").write_text(json.dumps({"frames": poses, "frame_ms": 1000 / FPS}))
+            for width, height, frames in SIZES:
+                seconds: dict[str, list[float]] = {name: [] for name in (PLAIN, *CONTEXTS)}
+                for round_ in range(ROUNDS):
+                    for name, graph in graphs(width, height, frames, seed + round_).items():
+                        clock = StepClock(id_by_title(graph, "Sampler"))
+                        client.run(graph, clock)
+                        seconds[name].append(clock.seconds())
+                tokens = ((frames - 1) // 4 + 1) * (width // 16) * (height // 16)
+                row = {"width": width, "height": height, "frames": frames, "tokens": tokens, "ratios": ratios(seconds)}
+                print(json.dumps(row), file=sys.stderr, flush=True)
+                rows.append(row)
     return rows
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the JSON file holds: `step_ratio` by context at the size of REAL (the last size, if that is not among them), and the
+    rows."""
+    chosen = next((row for row in rows if (row["width"], row["height"], row["frames"]) == REAL), rows[-1])
+    return {"step_ratio": {name: row["median"] for name, row in chosen["ratios"].items()}, "rows": rows}
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Ratios over the number of tokens."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+    rows = sorted(rows, key=lambda row: row["tokens"])
+    for name in CONTEXTS:
+        axes.plot([row["tokens"] for row in rows], [row["ratios"][name]["median"] for row in rows], marker="o", label=name)
+    axes.axhline(1, color="black", linewidth=0.8)
+    axes.set(xlabel="tokens of the result", ylabel="step / plain image-to-video step", xscale="log")
+    axes.legend()
+    with atomic(path) as partial:
+        figure.savefig(partial, format=path.suffix.lstrip(".") or "png", dpi=120)
+    pyplot.close(figure)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="write the rows there")
+    parser.add_argument("--json", type=Path, help="write ratios and rows there")
+    parser.add_argument("--plot", type=Path, help="draw the ratios over the number of tokens, as .png or .svg")
     args = parser.parse_args()
     if args.seed < 0:
         parser.error(f"--seed is {args.seed}, expected 0 or more")
     rows = measure(args.seed)
-    print(f"{'size':14}{'frames':>8}{'joint / plain':>16}{'range':>18}")
+    print(f"{'size':12}{'frames':>7}{'tokens':>8}" + "".join(f"{name:>18}" for name in CONTEXTS))
     for row in rows:
-        size, spread = f"{row['width']}x{row['height']}", f"{row['lowest']:.2f} to {row['highest']:.2f}"
-        print(f"{size:14}{row['frames']:8}{row['step_ratio']['joint']:16.2f}{spread:>18}")
+        print(f"{row['width']}x{row['height']:<8}{row['frames']:7}{row['tokens']:8}"
+              + "".join(f"{row['ratios'][name]['median']:18.2f}" for name in CONTEXTS))  # fmt: skip
     if args.json:
         with atomic(args.json) as partial:
-            partial.write_text(json.dumps({"step_ratio": rows[-1]["step_ratio"], "rows": rows}, indent=2) + "\n")
+            partial.write_text(json.dumps(summary(rows), indent=2) + "\n")
+    if args.plot:
+        plot(rows, args.plot)
 
 
 if __name__ == "__main__":

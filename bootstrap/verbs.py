@@ -180,6 +180,7 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--pairs", type=int, help="quality, evidence: pairs a row")
     bench.add_argument("--sheet", metavar="FILE", type=_absolute, help="quality, evidence: write a picture of some pairs there")
     bench.add_argument("--report", metavar="FILE", type=_absolute, help="evidence: put table and picture into this Markdown file")
+    bench.add_argument("--plot", metavar="FILE", type=_absolute, help="speed: draw the ratios")
     bench.add_argument("--clips", type=int, help="text: clips that are measured")
     verb("comfyui", "open ComfyUI with this pack and its models in place; further arguments go to ComfyUI")
     verb("setup", "only prepare: environment, ComfyUI, link")
@@ -205,7 +206,7 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         module = "headless.demo" if options.verb == "demo" else f"benchmarks.{options.what}"
         # a benchmark refuses what is not for it
-        names = ("reference", "drive", "out") if options.verb == "demo" else ("seed", "json", "pairs", "sheet", "report", "clips")
+        names = ("reference", "drive", "out") if options.verb == "demo" else ("seed", "json", "pairs", "sheet", "report", "plot", "clips")
         given = [(name, getattr(options, name)) for name in names]
         extra = [part for name, value in given if value is not None for part in (f"--{name}", str(value))]
         return run_child([venv_python(), "-m", module, *extra])

@@ -12,10 +12,12 @@ import pytest
 from safetensors import safe_open
 
 from benchmarks import quality, speed, text
-from dreamactor_core.clips import ClipSpec
 from dreamactor_core.contract import Contract
+from dreamactor_core.motion_context import CONTEXTS
 from headless.client import Progress, by_title
-from training.marionette.backbone import LORA_FOLDER
+from headless.media import read_image
+from training.plan import costs
+from training.plan.network import RELEASED, network
 
 KEYS = {"psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other"}
 
@@ -45,26 +47,39 @@ def test_steps_are_timed_by_their_number_not_by_the_messages() -> None:
     assert len(clock.seen) == 3, "another node, and a step that only begins"
 
 
-def test_both_graphs_of_the_speed_ratio_give_the_same_frames() -> None:
-    graphs = speed._graphs(64, 96, 25, 0)
-    conditioning = {name: by_title(graph, "In-context conditioning")["inputs"] for name, graph in graphs.items()}
-    with safe_open(LORA_FOLDER / by_title(graphs["joint"], "Motion LoRA")["inputs"]["lora_name"], "pt") as file:
-        contract = Contract.from_metadata(file.metadata())
-    assert (conditioning["joint"]["lead_in"], conditioning["joint"]["fps"]) == (-1, 0), "not as the LoRA was trained"
-    spec = ClipSpec.from_seconds(conditioning["joint"]["length"], contract.lead_in, contract.fps)
-    assert spec.driven == conditioning["plain"]["length"] == 25
+def test_all_graphs_of_the_speed_ratios_sample_as_many_frames(tmp_path: Path) -> None:
+    speed.write_loras(tmp_path)
+    graphs = speed.graphs(64, 96, 25, 0)
+    assert graphs.keys() == {"plain", *CONTEXTS}
+    for name, graph in graphs.items():
+        conditioning = by_title(graph, "In-context conditioning")["inputs"]
+        assert [conditioning[key] for key in ("width", "height", "length")] == [64, 96, 25]
+        if name != "plain":
+            file = by_title(graph, "Motion LoRA")["inputs"]["lora_name"]
+            with safe_open(tmp_path / file, "pt") as opened:
+                assert Contract.from_metadata(opened.metadata()).motion_context == name
 
 
-def test_speed_reports_a_ratio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_real_size_has_the_share_of_attention_of_a_large_network() -> None:
+    shares = []
+    for name, (width, height, frames) in (("wan2.1-i2v-14b", (832, 480, 81)), ("marionette", speed.REAL)):
+        net = network(name, RELEASED[name])
+        tokens = costs.video_tokens(net, width, height, frames, None)
+        shares.append(net.layers * 4 * tokens**2 * net.width / costs.flops(net, tokens, 0, False).forward)
+    assert shares[0] == pytest.approx(shares[1], abs=0.03)
+
+
+def test_speed_reports_ratios(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "SIZES", ((64, 96, 9),))
     monkeypatch.setattr(speed, "ROUNDS", 1)
     monkeypatch.setattr(speed, "STEPS", 4)
-    out = tmp_path / "speed.json"
-    monkeypatch.setattr(sys, "argv", ["speed", "--json", str(out)])
+    out, drawn = tmp_path / "speed.json", tmp_path / "speed.png"
+    monkeypatch.setattr(sys, "argv", ["speed", "--json", str(out), "--plot", str(drawn)])
     speed.main()
     found = json.loads(out.read_text())
-    assert found["step_ratio"]["joint"] > 0
-    assert found["rows"][0]["frames"] == 9
+    assert found["step_ratio"].keys() == CONTEXTS.keys() and all(value > 0 for value in found["step_ratio"].values())
+    assert (found["rows"][0]["frames"], found["rows"][0]["tokens"]) == (9, 3 * 6 * 4)
+    assert read_image(drawn).shape[2] == 3
 
 
 def test_text_reports_the_sign_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
