@@ -53,8 +53,10 @@ class StepClock:
             self.seen.append((progress.value, time.perf_counter()))
 
     def seconds(self) -> float:
-        """Mean over all steps but the first, which loads the model and has the driver's own pass of a cached context. The host leaves
-        messages out when they come fast, but never the first and the last."""
+        """Mean over all steps but the first, which loads the model and has the driver's own pass of a cached context.
+
+        The host leaves messages out when they come fast, but never the first and the last.
+        """
         (first, began), (last, ended) = self.seen[0], self.seen[-1]
         return (ended - began) / (last - first)
 

@@ -206,7 +206,8 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         module = "headless.demo" if options.verb == "demo" else f"benchmarks.{options.what}"
         # a benchmark refuses what is not for it
-        names = ("reference", "drive", "out") if options.verb == "demo" else ("seed", "json", "pairs", "sheet", "report", "plot", "clips")
+        of_bench = ("seed", "json", "pairs", "sheet", "report", "plot", "clips")
+        names = ("reference", "drive", "out") if options.verb == "demo" else of_bench
         given = [(name, getattr(options, name)) for name in names]
         extra = [part for name, value in given if value is not None for part in (f"--{name}", str(value))]
         return run_child([venv_python(), "-m", module, *extra])
