@@ -71,9 +71,9 @@ def test_the_cache_keeps_reference_and_driver_apart(world: Path) -> None:
     found = cache.tensors(0)
     assert found["target"].shape == (16, 7, 12, 8) and found["condition"].shape == (1, 16, 7, 12, 8)
     assert found["motion"].shape == (1, 16, 7, 6, 4), "at half the size"
-    assert cache.header("motion_context") == CONTEXT
+    assert cache.header("apart") == "2"
     joint = Cache(world / "joint" / "cache", "train")
-    assert joint.header("motion_context") == "joint" and "motion" not in joint.tensors(0)
+    assert joint.header("apart") == "" and "motion" not in joint.tensors(0)
 
 
 def test_the_lora_says_its_context_and_has_learnt(plain: Path) -> None:
@@ -105,7 +105,7 @@ def test_two_processes_are_one(sharding: str, world: Path, plain: Path, tmp_path
 
 
 def test_a_cache_or_a_run_of_another_context_is_refused(world: Path, plain: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"is a cache with motion_context joint, expected {CONTEXT}"):
+    with pytest.raises(UserError, match="is a cache with apart not set, expected 2"):
         Trainer(config.load(run_file(world, tmp_path, cache="joint")))
     run = run_file(world, plain)
     run.write_text(run.read_text("utf-8").replace(CONTEXT, "joint").replace("encoded", "joint"), "utf-8")

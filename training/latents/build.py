@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from dreamactor_core.layout import get_layout
+from dreamactor_core.motion_context import get_context
 from dreamactor_core.order import steady_people
 from dreamactor_core.poses import PoseSequence
 from training import backbones, config, manifest
@@ -119,7 +120,7 @@ def header_of(settings: Config, samples: Sequence[Sample], folder: Path) -> head
         text_sha256=header.files_hash(files["text"]),
         variant=settings.variant,
         layout=settings.layout,
-        motion_context=settings.motion_context,
+        apart=header.apart(get_context(settings.motion_context)),
         fps=f"{settings.clip.fps:g}",
         lead_in=str(settings.clip.spec().lead_in),
         text=settings.cache.text,

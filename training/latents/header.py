@@ -11,7 +11,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from dreamactor_core.motion_context import JOINT
+from dreamactor_core.motion_context import MotionContext
 from training.errors import UserError
 from training.hashing import sha256
 
@@ -44,12 +44,13 @@ class Header:
 
     Attributes:
         backbone: Key of the contract's BACKBONES. vae_sha256, text_sha256: Of the encoders' files.
-        variant, layout, motion_context: As in the contract. fps, lead_in: Of the clips, lead-in in frames.
+        variant, layout: As in the contract. fps, lead_in: Of the clips, lead-in in frames.
         text: How prompts were made, `fused` or `concatenated`. variants: Augmented versions of each skeleton; 0: keypoints instead.
         augment: The augmentation's settings, as JSON; empty for rgb.
         skeleton: The convention of the skeletons; empty for rgb.
         pairs: Where drivers are from: `self`, or of `synthetic`, `ground_truth` and `filmed` those that there are.
         manifest_sha256: Of the samples' lines and the sizes of their files.
+        apart: The scale of the driver's own latents, for cached motion contexts; empty: it is in the composite.
     """
 
     backbone: str
@@ -65,14 +66,19 @@ class Header:
     skeleton: str
     pairs: str
     manifest_sha256: str
-    motion_context: str = JOINT.name
+    apart: str = ""
     version: str = VERSION
 
     def metadata(self) -> dict[str, str]:
         made = {f"cache.{key}": value for key, value in asdict(self).items()}
-        if self.motion_context == JOINT.name:  # which a shard that says nothing of it is of
-            del made["cache.motion_context"]
+        if not self.apart:  # which is what a shard has that says nothing of it
+            del made["cache.apart"]
         return made
+
+
+def apart(context: MotionContext) -> str:
+    """What a cache for that motion context says of its driver."""
+    return str(context.scale) if context.cached else ""
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -10,7 +10,6 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from dreamactor_core.motion_context import JOINT
 from training.backbones.base import Context
 from training.errors import UserError
 from training.latents import header
@@ -79,8 +78,8 @@ class Cache:
 
     def header(self, key: str) -> str:
         """A field of the header."""
-        if key == "motion_context":
-            return self.metadata.get("cache.motion_context", JOINT.name)
+        if key == "apart":
+            return self.metadata.get("cache.apart", "")
         return self.metadata[f"cache.{key}"]
 
     def buckets(self) -> dict[str, list[int]]:

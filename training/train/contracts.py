@@ -8,6 +8,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from dreamactor_core.contract import Contract, ContractError
+from dreamactor_core.motion_context import get_context
 from training.backbones.base import VideoBackbone
 from training.config import Config
 from training.errors import UserError
@@ -44,7 +45,8 @@ def check_cache(settings: Config, backbone: VideoBackbone, cache: Cache, split: 
     files = backbone.weights()
     expected = {
         "backbone": settings.backbone.name, "variant": settings.variant, "layout": settings.layout,
-        "motion_context": settings.motion_context, "fps": f"{settings.clip.fps:g}", "lead_in": str(settings.clip.spec().lead_in),
+        "apart": header.apart(get_context(settings.motion_context)), "fps": f"{settings.clip.fps:g}",
+        "lead_in": str(settings.clip.spec().lead_in),
         "vae_sha256": header.files_hash(files["vae"]), "text_sha256": header.files_hash(files["text"]),
     }  # fmt: skip
     if settings.variant == "pose":
@@ -54,9 +56,10 @@ def check_cache(settings: Config, backbone: VideoBackbone, cache: Cache, split: 
     expected["text"] = settings.cache.text
     for key, value in expected.items():
         if cache.header(key) != value:
+            got, wanted = cache.header(key) or "not set", value or "not set"
             raise UserError(
-                f"{cache.folder} is a cache with {key} {cache.header(key)}, expected {value}; name the right one in train.cache "
-                f"or run `python -m training cache` with this file"
+                f"{cache.folder} is a cache with {key} {got}, expected {wanted}; name the right one in train.cache or run "
+                f"`python -m training cache` with this file"
             )
     if settings.train.drop_text:
         _check_empty(cache)
