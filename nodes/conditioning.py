@@ -18,7 +18,8 @@ from ..dreamactor_core.layout import TEMPORAL_STRIDE, Layout, SpatialLayout, get
 from .backbone import check_image_to_video, check_text, check_vae, contract_of, size_multiple
 from .loaders import CATEGORY
 from .motion_context import motion_values
-from .motion_keys import Precision, reserve
+from .motion_keys import Precision
+from .reuse import encoded, kept_for
 from .video import prepare_frames, read_driver
 
 _NAME = "DreamActor In-Context Conditioning"
@@ -158,7 +159,7 @@ class InContextConditioning(io.ComfyNode):
             driver, audio = read_driver(driving, rate, spec.driven, prepare)
 
         def encode(pixels: torch.Tensor) -> torch.Tensor:
-            return vae.encode((rearrange(pixels, "1 c t h w -> t h w c") + 1) / 2)
+            return encoded(vae, pixels, lambda new: vae.encode((rearrange(new, "1 c t h w -> t h w c") + 1) / 2))
 
         condition = build_condition(layout, source, rearrange(driver, "t c h w -> 1 c t h w"), spec, encode)
         values = {"concat_latent_image": condition.latents, "concat_mask": 1 - condition.known}
@@ -174,8 +175,9 @@ class InContextConditioning(io.ComfyNode):
         else:
             patch = model.model.diffusion_model.patch_size
             tokens = condition.motion[0, 0].numel() // (patch[0] * patch[1] * patch[2])
-            kept = reserve(model, tokens, motion_cache, layout.context.name)
-            values |= motion_values(model.model.process_latent_in(condition.motion), kept)
+            motion = model.model.process_latent_in(condition.motion)
+            kept = kept_for(model, motion, tokens, motion_cache, layout.context.name)
+            values |= motion_values(motion, kept)
             info = kept.info
         preview = (rearrange(condition.composite, "1 c t h w -> t h w c") + 1) / 2
         stride = vae.spacial_compression_encode()

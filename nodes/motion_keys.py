@@ -83,10 +83,12 @@ class MotionKeys(torch.nn.Module):
 
 @dataclass(frozen=True)
 class Kept:
-    """A driver's keys, and the handle by which the host's memory manager has them."""
+    """A driver's keys, and the handle by which the host's memory manager has them. `info`: size and place, for people."""
 
     keys: MotionKeys
     patcher: comfy.model_patcher.ModelPatcher
+    tokens: int
+    context: str
     info: str
 
 
@@ -112,4 +114,6 @@ def reserve(model: Any, tokens: int, precision: Precision, name: str) -> Kept:
     patcher = comfy.model_patcher.ModelPatcher(keys, load_device=device, offload_device=rest)
     place = "RAM" if comfy.model_management.is_device_cpu(device) else f"{device} as far as there is room, the rest in RAM"
     size = f"{keys.nbytes / 1e9:.2f} GB" if keys.nbytes >= 1e8 else f"{keys.nbytes / 1e6:.1f} MB"
-    return Kept(keys, patcher, f"motion context {name}: {size} of keys and values in {str(chosen).removeprefix('torch.')}, {place}")
+    kind = str(chosen).removeprefix("torch.")
+    info = f"motion context {name}: {size} of keys and values in {kind}, {place}"
+    return Kept(keys, patcher, tokens, name, info)

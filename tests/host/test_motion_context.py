@@ -45,15 +45,16 @@ def loaded(pack: ModuleType, base: SimpleNamespace, path: Path) -> Any:
 
 
 def conditioned(
-    pack: ModuleType, base: SimpleNamespace, toys: ModuleType, model: Any, seed: int = 2, length: int = LENGTH, **more: Any
-) -> SimpleNamespace:
+    pack: ModuleType, base: SimpleNamespace, toys: ModuleType, model: Any, seed: int = 2, length: int = LENGTH, reference: int = 1,
+    **more: Any,
+) -> SimpleNamespace:  # fmt: skip
     import nodes
 
-    reference, driver = toys.moving_pattern(1, HEIGHT, WIDTH, 3, 1), toys.moving_pattern(length, HEIGHT, WIDTH, 3, seed)
+    picture, driver = toys.moving_pattern(1, HEIGHT, WIDTH, 3, reference), toys.moving_pattern(length, HEIGHT, WIDTH, 3, seed)
     with torch.inference_mode():
         texts = [nodes.CLIPTextEncode().encode(base.clip, words)[0] for words in (TEXT, "")]
         made = pack.nodes.conditioning.InContextConditioning.execute(
-            *texts, model, base.vae, torch.as_tensor(reference), torch.as_tensor(driver), WIDTH, HEIGHT, length, FPS,
+            *texts, model, base.vae, torch.as_tensor(picture), torch.as_tensor(driver), WIDTH, HEIGHT, length, FPS,
             LEAD_IN / FPS, "letterbox", **more,
         ).args  # fmt: skip
     names = ("positive", "negative", "latent", "composite", "mask", "info")
@@ -246,24 +247,83 @@ def test_a_size_that_half_does_not_fit(pack: ModuleType, base: SimpleNamespace, 
             )
 
 
+@pytest.mark.parametrize("out_of_memory", [False, True])
 def test_a_run_that_is_stopped_leaves_no_half_made_keys(
-    pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path
+    pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path, out_of_memory: bool
 ) -> None:
     import comfy.model_management as manager
 
     model = loaded(pack, base, lora_of(shelf, "cached"))
-    given = conditioned(pack, base, toy_nodes, model)
-    plain = run(model, conditioned(pack, base, toy_nodes, model))
+    given, again = (conditioned(pack, base, toy_nodes, model, motion_cache=kind) for kind in ("full", "auto"))
+    plain = run(model, again)
     clone, seen = passes(model)
 
     def stop(attention: Any, q: torch.Tensor, k: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
         seen.append(k.shape[1])
         if len(seen) == 3:
+            if out_of_memory:
+                raise torch.OutOfMemoryError("as a GPU that is full")
             manager.interrupt_current_processing()
         return attention(q, k, *rest, **more)
 
     clone.model_options["transformer_options"]["optimized_attention_override"] = stop
-    with pytest.raises(manager.InterruptProcessingException):
+    with pytest.raises(torch.OutOfMemoryError if out_of_memory else manager.InterruptProcessingException):
         run(clone, given)
     assert len(seen) < 2 * blocks_of(model), "at once"
     assert torch.equal(run(model, given), plain)
+
+
+def test_another_reference_finds_the_driver_encoded(
+    pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path
+) -> None:
+    model, seen = passes(loaded(pack, base, lora_of(shelf, "cached")))
+    encoder, frames = base.vae.first_stage_model.encoder, []
+    hook = encoder.register_forward_hook(lambda module, given, out: frames.append(given[0].shape[2]))
+    try:
+        first = conditioned(pack, base, toy_nodes, model, seed=21, reference=8)
+        run(model, first)
+        assert sum(frames) == 2 * LENGTH and seen.count(VIDEO) == blocks_of(model)
+        frames.clear(), seen.clear()
+        second = conditioned(pack, base, toy_nodes, model, seed=21, reference=9)
+        made = run(model, second)
+        assert sum(frames) == LENGTH, "the reference alone"
+        assert seen.count(VIDEO) == 0, "and its keys are there"
+        frames.clear()
+        assert (made - run(model, first)).abs().max() > 0.02
+        third = conditioned(pack, base, toy_nodes, model, seed=22, reference=9)
+        run(model, third)
+        assert sum(frames) == LENGTH and seen.count(VIDEO) == blocks_of(model), "another driver"
+        assert torch.equal(run(model, second), made), "whose keys are not those of the one before"
+    finally:
+        hook.remove()
+
+
+def test_what_is_handed_out_again_is_not_what_others_changed(pack: ModuleType, base: SimpleNamespace) -> None:
+    pixels = torch.rand(1, 3, 5, 16, 16, generator=torch.Generator().manual_seed(4))
+    made = [pack.nodes.reuse.encoded(base.vae, pixels, lambda new: new.mean(1, keepdim=True)) for _ in range(2)]
+    made[0].zero_()
+    assert torch.equal(pack.nodes.reuse.encoded(base.vae, pixels, lambda new: new * 0), pixels.mean(1, keepdim=True))
+    assert torch.equal(made[1], pixels.mean(1, keepdim=True))
+
+
+def test_many_runs_of_two_graphs_are_right_and_take_no_more_memory(
+    pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path
+) -> None:
+    """In turn, with all models unloaded in between as ComfyUI's button does it, and each graph's driver encoded anew."""
+    import gc
+
+    import comfy.model_management as manager
+    import psutil
+
+    models = [loaded(pack, base, lora_of(shelf, name)) for name in ("cached", "cached_near_half")]
+    expected = [run(model, conditioned(pack, base, toy_nodes, model, seed=31 + k)) for k, model in enumerate(models)]
+    process, sizes = psutil.Process(), []
+    for count in range(50):
+        k = count % 2
+        made = run(models[k], conditioned(pack, base, toy_nodes, models[k], seed=31 + k))
+        assert torch.equal(made, expected[k]), count
+        manager.unload_all_models()
+        gc.collect()
+        sizes.append(process.memory_info().rss)
+    before, after = (sum(part) / len(part) for part in (sizes[10:20], sizes[40:]))
+    assert after < 1.02 * before, f"{before / 1e6:.1f} MB became {after / 1e6:.1f} MB"
