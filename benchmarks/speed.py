@@ -81,7 +81,8 @@ def graphs(width: int, height: int, frames: int, seed: int) -> dict[str, dict[st
     for title in ("Result", "Composite preview"):
         del base[id_by_title(base, title)]
     del base[id_by_title(base, "Decode")]
-    base["save"] = {"class_type": "SaveLatent", "inputs": {"samples": [id_by_title(base, "Sampler"), 0], "filename_prefix": "speed"}}
+    saved = {"samples": [id_by_title(base, "Sampler"), 0], "filename_prefix": "speed"}
+    base["save"] = {"class_type": "SaveLatent", "inputs": saved}
     made = {}
     for name in CONTEXTS:
         made[name] = copy.deepcopy(base)
