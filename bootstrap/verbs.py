@@ -173,14 +173,15 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--drive", metavar="VIDEO|KEYPOINTS.json", type=_absolute, help="the motion (default: bundled)")
     demo.add_argument("--out", metavar="DIR", type=_absolute, default=_absolute("demo_out"), help="default: demo_out")
     verb("test", "all tests; further arguments go to pytest")
-    bench = verb("bench", "measure quality against ground truth, the use of text, the paper's comparisons, speed, or drawing")
-    bench.add_argument("what", choices=("quality", "text", "evidence", "speed", "pose_draw"))
+    bench = verb("bench", "measure quality, the use of text, the paper's comparisons, motion contexts, speed, or drawing")
+    bench.add_argument("what", choices=("quality", "text", "evidence", "context", "speed", "pose_draw"))
     bench.add_argument("--seed", type=int, help="draws another held-out set")
     bench.add_argument("--json", metavar="FILE", type=_absolute, help="write the figures there too")
-    bench.add_argument("--pairs", type=int, help="quality, evidence: pairs a row")
+    bench.add_argument("--pairs", type=int, help="quality, evidence, context: pairs a row")
     bench.add_argument("--sheet", metavar="FILE", type=_absolute, help="quality, evidence: write a picture of some pairs there")
     bench.add_argument("--report", metavar="FILE", type=_absolute, help="evidence: put table and picture into this Markdown file")
-    bench.add_argument("--plot", metavar="FILE", type=_absolute, help="speed: draw the ratios")
+    bench.add_argument("--plot", metavar="FILE", type=_absolute, help="speed, context: draw the figures")
+    bench.add_argument("--speed", metavar="FILE", type=_absolute, help="context: what bench speed wrote, for the plot")
     bench.add_argument("--clips", type=int, help="text: clips that are measured")
     verb("comfyui", "open ComfyUI with this pack and its models in place; further arguments go to ComfyUI")
     verb("setup", "only prepare: environment, ComfyUI, link")
@@ -206,7 +207,7 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         module = "headless.demo" if options.verb == "demo" else f"benchmarks.{options.what}"
         # a benchmark refuses what is not for it
-        of_bench = ("seed", "json", "pairs", "sheet", "report", "plot", "clips")
+        of_bench = ("seed", "json", "pairs", "sheet", "report", "plot", "speed", "clips")
         names = ("reference", "drive", "out") if options.verb == "demo" else of_bench
         given = [(name, getattr(options, name)) for name in names]
         extra = [part for name, value in given if value is not None for part in (f"--{name}", str(value))]

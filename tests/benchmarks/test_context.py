@@ -1,0 +1,72 @@
+"""bench context: runs are set against the paper's of the same budget and seed, pair by pair."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import context
+from headless.media import read_image
+from training import ablate
+from training.errors import UserError
+
+
+def row(name: str, steps: int, seed: int, psnr: list[float | None], iou: list[float]) -> dict:
+    mean = float(np.mean([value for value in psnr if value is not None]))
+    about = {"run": f"{name}_{steps}_{seed}", "context": name, "steps": steps, "seed": seed, "psnr_still": 9.0, "psnr_other": 11.0}
+    return about | {"psnr": mean, "psnr_ci": [mean - 1, mean + 1], "iou": float(np.mean(iou)), "psnr_pairs": psnr, "iou_pairs": iou}
+
+
+ROWS = [
+    row("joint", 800, 0, [14.0, 15.0, 13.0, 16.0], [0.6] * 4),
+    row("joint", 800, 1, [14.2, 15.2, 13.2, 16.2], [0.6] * 4),
+    row("joint", 400, 0, [12.0, 13.0, 11.0, 14.0], [0.5] * 4),
+    row("cached_near", 800, 0, [13.9, 14.9, None, 15.8], [0.6, 0.61, 0.59, 0.6]),
+    row("cached_near", 800, 1, [14.1, 15.1, 13.1, 16.0], [0.6] * 4),
+    row("cached", 400, 0, [11.0, 12.0, 10.0, 13.0], [0.4] * 4),
+    row("cached_half", 200, 0, [9.0] * 4, [0.3] * 4),
+]
+
+
+def test_equal_budgets_are_compared_pair_by_pair_over_the_seeds_of_both() -> None:
+    found = {(line["context"], line["steps"]): line for line in context.against_joint(ROWS)}
+    assert found.keys() == {("cached_near", 800), ("cached", 400)}, "of another budget there is no run of the paper's"
+    near = found["cached_near", 800]
+    assert near["seeds"] == [0, 1]
+    assert near["psnr"] == pytest.approx(np.mean([-0.1, -0.1, -0.2, -0.1, -0.1, -0.1, -0.2]), abs=1e-3)
+    assert near["psnr_ci"][0] <= near["psnr"] <= near["psnr_ci"][1] < 0
+    assert found["cached", 400]["psnr"] == -1 and found["cached", 400]["iou"] == pytest.approx(-0.1)
+
+
+def test_plot_and_table(tmp_path: Path) -> None:
+    ratio = {"joint": 3.1, "cached": 1.5, "cached_near": 1.1, "cached_half": 1.2, "cached_near_half": 1.0}
+    context.plot(ROWS, ratio, tmp_path / "plot.png")
+    assert read_image(tmp_path / "plot.png").std() > 10
+    said = context.table(ROWS, context.against_joint(ROWS))
+    assert "cached_near - joint, 800 steps, seeds [0, 1]: psnr -0.1" in said
+
+
+def test_every_context_has_a_run_in_the_recipe_and_data_of_its_own_kind(tmp_path: Path) -> None:
+    recipe = ablate.load(context.RECIPE, tmp_path)
+    settings = {name: ablate.settings_of(recipe, name) for name in context.trained(recipe)}
+    assert {one.motion_context for one in settings.values()} == context.CONTEXTS.keys()
+    with pytest.raises(UserError, match=r"holds no finished LoRA; python -m training ablate training/recipes/motion_context\.yaml"):
+        context.finished(recipe)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--pairs", "5"], "--pairs is 5, expected an even number"),
+        (["--plot", "x.png"], "--plot is given without --speed"),
+        (["--speed", "nowhere.json"], "--speed nowhere.json can't be read"),
+    ],
+)
+def test_wrong_arguments(arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(sys, "argv", ["context", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        context.main()
+    assert said in f"{caught.value} {capsys.readouterr().err}"
