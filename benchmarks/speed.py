@@ -1,4 +1,4 @@
-"""What a sampling step of each motion context costs, against a plain image-to-video step of a video of the same size and length.
+"""What a sampling step, and the VAE's work, of each motion context cost, against plain image-to-video of the same size and length.
 
     python run.py bench speed --json speed.json --plot speed.png
 
@@ -38,6 +38,7 @@ REAL = (128, 192, 81)
 SIZES = ((64, 96, 33), (128, 192, 33), REAL, (256, 384, 49))
 """Width, height and frames, 4n+1 with the lead-in."""
 STEPS, ROUNDS = 7, 3
+VAE_SIZE = (64, 96, 81)
 PLAIN = "plain"
 
 
@@ -73,8 +74,8 @@ def write_loras(folder: Path) -> None:
 def graphs(width: int, height: int, frames: int, seed: int) -> dict[str, dict[str, dict[str, Any]]]:
     """The shipped workflow with each motion context, and the plain one, of as many frames."""
     base = json.loads((ROOT / "workflows/api/marionette_pose.json").read_text("utf-8"))
-    by_title(base, "Reference")["inputs"]["image"] = "reference.png"
-    by_title(base, "Driving poses")["inputs"]["poses"] = "poses.json"
+    by_title(base, "Reference")["inputs"]["image"] = "reference0.png"
+    by_title(base, "Driving poses")["inputs"]["poses"] = "poses0.json"
     by_title(base, "Skeleton")["inputs"] |= {"width": width, "height": height}
     by_title(base, "In-context conditioning")["inputs"] |= {"width": width, "height": height, "length": frames}
     by_title(base, "Sampler")["inputs"] |= {"steps": STEPS, "seed": seed}
@@ -98,6 +99,21 @@ def graphs(width: int, height: int, frames: int, seed: int) -> dict[str, dict[st
     return {PLAIN: plain} | made
 
 
+def vae_graphs(width: int, height: int, frames: int, round_: int) -> dict[str, dict[str, dict[str, Any]]]:
+    """The same without sampling: what goes in is encoded, and decoded as if it were the result. Each graph of each round has
+    pictures of its own, as what was encoded before is not encoded again."""
+    made = graphs(width, height, frames, 0)
+    for number, (name, graph) in enumerate(made.items(), round_ * len(made)):
+        by_title(graph, "Reference")["inputs"]["image"] = f"reference{number}.png"
+        if name != PLAIN:
+            by_title(graph, "Driving poses")["inputs"]["poses"] = f"poses{number}.json"
+        conditioning = id_by_title(graph, "In-context conditioning")
+        decode = {"samples": [conditioning, 2], "vae": graph[conditioning]["inputs"]["vae"]}
+        graph["decode"] = {"class_type": "VAEDecode" if name == PLAIN else "DreamActorDecode", "inputs": decode}
+        graph["save"] = {"class_type": "PreviewImage", "inputs": {"images": ["decode", 0]}}
+    return made
+
+
 def ratios(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
     """Of each context's steps to the plain ones of the same round: median, lowest, highest."""
     found = {}
@@ -107,8 +123,32 @@ def ratios(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
     return {name: {key: round(value, 3) for key, value in row.items()} for name, row in found.items()}
 
 
+def _write(folder: Path, seed: int, number: int) -> None:
+    """A reference and a driver."""
+    scene = sample_scene(rng_for("test", 0, seed, number), "human", frames=121, lead=None)
+    write_image(folder / f"reference{number}.png", scene.draw()[0][0])
+    poses = to_pose_keypoint(from_body_joints(scene.keypoints(), HEIGHT, WIDTH))
+    (folder / f"poses{number}.json").write_text(json.dumps({"frames": poses, "frame_ms": 1000 / FPS}))
+
+
+def _vae_row(client: Client) -> dict[str, Any]:
+    """Whole runs of the graphs that do nothing but encode and decode, once before the clock runs: networks are loaded then."""
+    width, height, frames = VAE_SIZE
+    seconds: dict[str, list[float]] = {name: [] for name in (PLAIN, *CONTEXTS)}
+    for graph in vae_graphs(width, height, 5, 0).values():
+        client.run(graph)
+    for round_ in range(ROUNDS):
+        for name, graph in vae_graphs(width, height, frames, round_).items():
+            started = time.perf_counter()
+            client.run(graph)
+            seconds[name].append(time.perf_counter() - started)
+    row = {"what": "vae", "width": width, "height": height, "frames": frames, "ratios": ratios(seconds)}
+    print(json.dumps(row), file=sys.stderr, flush=True)
+    return row
+
+
 def measure(seed: int) -> list[dict[str, Any]]:
-    """One dict a size: width, height, frames, tokens of the result, and the ratios of every context."""
+    """One dict for the VAE's work, then one a size: width, height, frames, tokens of the result, and every context's ratios."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         write_loras(Path(folder))
@@ -117,10 +157,9 @@ def measure(seed: int) -> list[dict[str, Any]]:
         # what is made of reference and driver is kept from round to round: sampling is what is timed
         with HostServer(arguments=["--extra-model-paths-config", str(paths), "--cache-lru", "100"]) as server:
             client = Client(server.url)
-            scene = sample_scene(rng_for("test", 0, seed), "human", frames=121, lead=None)
-            write_image(server.input_dir / "reference.png", scene.draw()[0][0])
-            poses = to_pose_keypoint(from_body_joints(scene.keypoints(), HEIGHT, WIDTH))
-            (server.input_dir / "poses.json").write_text(json.dumps({"frames": poses, "frame_ms": 1000 / FPS}))
+            for number in range(ROUNDS * (1 + len(CONTEXTS))):
+                _write(server.input_dir, seed, number)
+            rows.append(_vae_row(client))
             for width, height, frames in SIZES:
                 seconds: dict[str, list[float]] = {name: [] for name in (PLAIN, *CONTEXTS)}
                 for round_ in range(ROUNDS):
@@ -129,17 +168,20 @@ def measure(seed: int) -> list[dict[str, Any]]:
                         client.run(graph, clock)
                         seconds[name].append(clock.seconds())
                 tokens = ((frames - 1) // 4 + 1) * (width // 16) * (height // 16)
-                row = {"width": width, "height": height, "frames": frames, "tokens": tokens, "ratios": ratios(seconds)}
+                row = {"what": "step", "width": width, "height": height, "frames": frames, "tokens": tokens}
+                row["ratios"] = ratios(seconds)
                 print(json.dumps(row), file=sys.stderr, flush=True)
                 rows.append(row)
     return rows
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the JSON file holds: `step_ratio` by context at the size of REAL (the last size, if that is not among them), and the
-    rows."""
-    chosen = next((row for row in rows if (row["width"], row["height"], row["frames"]) == REAL), rows[-1])
-    return {"step_ratio": {name: row["median"] for name, row in chosen["ratios"].items()}, "rows": rows}
+    """What the JSON file holds: `step_ratio` by context at the size of REAL (the last size, if that is not among them),
+    `vae_ratio`, and the rows."""
+    vae, *steps = rows
+    chosen = next((row for row in steps if (row["width"], row["height"], row["frames"]) == REAL), steps[-1])
+    medians = {key: {name: one["median"] for name, one in row["ratios"].items()} for key, row in (("step", chosen), ("vae", vae))}
+    return {"step_ratio": medians["step"], "vae_ratio": medians["vae"], "rows": rows}
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
@@ -150,7 +192,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
-    rows = sorted(rows, key=lambda row: row["tokens"])
+    rows = sorted((row for row in rows if row["what"] == "step"), key=lambda row: row["tokens"])
     for name in CONTEXTS:
         axes.plot([row["tokens"] for row in rows], [row["ratios"][name]["median"] for row in rows], marker="o", label=name)
     axes.axhline(1, color="black", linewidth=0.8)
@@ -170,9 +212,10 @@ def main() -> None:
     if args.seed < 0:
         parser.error(f"--seed is {args.seed}, expected 0 or more")
     rows = measure(args.seed)
-    print(f"{'size':12}{'frames':>7}{'tokens':>8}" + "".join(f"{name:>18}" for name in CONTEXTS))
+    print(f"{'':6}{'size':10}{'frames':>7}" + "".join(f"{name:>18}" for name in CONTEXTS))
     for row in rows:
-        print(f"{row['width']}x{row['height']:<8}{row['frames']:7}{row['tokens']:8}"
+        size = f"{row['width']}x{row['height']}"
+        print(f"{row['what']:6}{size:10}{row['frames']:7}"
               + "".join(f"{row['ratios'][name]['median']:18.2f}" for name in CONTEXTS))  # fmt: skip
     if args.json:
         with atomic(args.json) as partial:

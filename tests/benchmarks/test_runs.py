@@ -71,14 +71,17 @@ def test_the_real_size_has_the_share_of_attention_of_a_large_network() -> None:
 
 def test_speed_reports_ratios(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "SIZES", ((64, 96, 9),))
+    monkeypatch.setattr(speed, "VAE_SIZE", (64, 96, 9))
     monkeypatch.setattr(speed, "ROUNDS", 1)
     monkeypatch.setattr(speed, "STEPS", 4)
     out, drawn = tmp_path / "speed.json", tmp_path / "speed.png"
     monkeypatch.setattr(sys, "argv", ["speed", "--json", str(out), "--plot", str(drawn)])
     speed.main()
     found = json.loads(out.read_text())
-    assert found["step_ratio"].keys() == CONTEXTS.keys() and all(value > 0 for value in found["step_ratio"].values())
-    assert (found["rows"][0]["frames"], found["rows"][0]["tokens"]) == (9, 3 * 6 * 4)
+    for key in ("step_ratio", "vae_ratio"):
+        assert found[key].keys() == CONTEXTS.keys() and all(value > 0 for value in found[key].values())
+    vae, steps = found["rows"]
+    assert (vae["what"], steps["frames"], steps["tokens"]) == ("vae", 9, 3 * 6 * 4)
     assert read_image(drawn).shape[2] == 3
 
 
