@@ -16,8 +16,9 @@ Encode = Callable[[torch.Tensor], torch.Tensor]
 
 _PREFIX = 33
 """Frames of a reference and blanks that are encoded at first; twice as many if the latents have not settled by then."""
-_SETTLED = 1e-4
-"""Latents of blank frames that differ by less than this from one to the next stay as they are."""
+_SETTLED, _ROUNDING, _SHRINKS = 1e-4, 2**-6, 0.3
+"""Latents of blank frames stay as they are once they differ by less than _SETTLED from one to the next; or in half precision, by
+less than this share of the largest, and no longer by ever less: what is left is rounding."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,9 @@ def encode_still(encode: Encode, reference: torch.Tensor, frames: int) -> torch.
         latents = encode(video)
         if count == frames:
             return latents
-        last, before = latents[:, :, -1:], latents[:, :, -2:-1]
-        if (last - before).abs().max() < _SETTLED:
+        last = latents[:, :, -1:]
+        earlier, change = latents[:, :, -3:].diff(dim=2).abs().amax((0, 1, 3, 4)).tolist()
+        rounding = change < _ROUNDING * float(last.abs().max()) and change > _SHRINKS * earlier
+        if change < _SETTLED or rounding:
             return torch.cat([latents, last.expand(-1, -1, total - latents.shape[2], -1, -1)], 2)
         count = min(2 * count - 1, frames)

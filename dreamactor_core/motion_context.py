@@ -60,10 +60,10 @@ def token_places(context: MotionContext, width: int) -> tuple[float, float, floa
 
     Returns:
         The first token's place along height and along width, and the way from one to the next along both, in tokens of the
-        result: a token of a smaller driver lies in the middle of what it covers. Time is the result's.
+        result: a token of a smaller driver lies where the first of those lies that it covers. Whole numbers, as half precision,
+        in which the host computes positions, has no halves beyond 128. Time is the result's.
     """
-    middle = (context.scale - 1) / 2
-    return middle, width + middle, float(context.scale)
+    return 0.0, float(width), float(context.scale)
 
 
 def window(frame: int, frames: int, near: int) -> tuple[int, int]:

@@ -173,11 +173,8 @@ class InContextConditioning(io.ComfyNode):
             latent["noise_mask"] = condition.generate
             info = f"motion context joint: the driver is sampled with the result, {condition.latents.shape[-1]} latents wide"
         else:
-            patch = model.model.diffusion_model.patch_size
-            tokens = condition.motion[0, 0].numel() // (patch[0] * patch[1] * patch[2])
-            motion = model.model.process_latent_in(condition.motion)
-            kept = kept_for(model, motion, tokens, motion_cache, layout.context.name)
-            values |= motion_values(motion, kept)
+            kept = kept_for(model, model.model.process_latent_in(condition.motion), motion_cache, layout.context.name)
+            values |= motion_values(kept)
             info = kept.info
         preview = (rearrange(condition.composite, "1 c t h w -> t h w c") + 1) / 2
         stride = vae.spacial_compression_encode()

@@ -20,7 +20,7 @@ from .video import cut_audio
 
 _MARGIN = 13
 """Latents beside the generated half that its pixels depend on. After the attention in its middle, the decoder of Wan 2.1's VAE has
-six 3x3 convolutions at the latents' size and seven at each of twice, four and eight times that: 6 + 7/2 + 7/4 + 7/8 = 12.1."""
+six 3x3 convolutions at the latents' size, seven at each of twice and four and eight at eight times that: fewer will not do."""
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from comfy_api.latest import io
 from ..dreamactor_core.contract import BACKBONES, Contract, ContractError, check_lora, has_contract
 from ..dreamactor_core.motion_context import CONTEXTS
 from .backbone import CONTRACT_KEY, check_image_to_video, weight_shapes
-from .motion_context import refuse_driver_apart, see_driver_apart
+from .motion_context import see_driver_apart
 from .sampling import keep_driver_in_sight
 from .word_clip import load_word_clip
 
@@ -77,7 +77,6 @@ def _apply(model: Any, name: str, strength: float, contract: Contract | None, ex
         see_driver_apart(patched, context)
     else:
         keep_driver_in_sight(patched)
-        refuse_driver_apart(patched)
     return patched, found
 
 

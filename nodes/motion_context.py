@@ -6,7 +6,6 @@ with another attention function. So samplers, LoRAs, guidance, batches and conte
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,54 +19,50 @@ from ..dreamactor_core.motion_context import MotionContext, attend_with_motion, 
 from .motion_keys import Kept, MotionKeys
 
 _KEY = "dreamactor_m2_motion"
-MOTION, KEYS = "dreamactor_m2_motion", "dreamactor_m2_keys"
-"""Among a conditioning's `model_conds`: the driver's latents as the network takes them, and where its keys are kept."""
+KEPT = "dreamactor_m2_driver"
+"""Among a conditioning's `model_conds`: the driver, a Kept."""
+_STOCK = "context_latents"  # something that every Wan network of the host looks into when it is there
 _MASK = 4  # channels of the mask between noise and latents
 
 Attention = Callable[..., torch.Tensor]
 Options = dict[str, Any]
 
 
-def motion_values(motion: torch.Tensor, kept: Kept) -> dict[str, Any]:
-    """What a conditioning must hold for `see_driver_apart`. motion: (1, C, t, h', w')."""
-    conds = {MOTION: comfy.conds.CONDRegular(motion), KEYS: comfy.conds.CONDConstant(kept.keys)}
-    return {"model_conds": conds, "additional_models": [kept.patcher]}
+class _Unseen:
+    """Stands in a conditioning where a network that does not know of cached motion contexts looks, and stops it: it would take no
+    notice of the driver, and say nothing."""
+
+    def __iter__(self) -> Any:
+        raise ValueError(
+            "this conditioning was made for a LoRA with a cached motion context, and the sampler's model has none: without a LoRA, "
+            "or with one of motion context joint; give the sampler the model that In-Context Conditioning was given"
+        )
+
+
+def motion_values(kept: Kept) -> dict[str, Any]:
+    """What a conditioning must hold for `see_driver_apart`."""
+    # constants: what the host knows nothing of it must not cut, move or repeat
+    conds = {KEPT: kept, _STOCK: _Unseen()}
+    values: dict[str, Any] = {"model_conds": {name: comfy.conds.CONDConstant(value) for name, value in conds.items()}}
+    return values | ({} if kept.patcher is None else {"additional_models": [kept.patcher]})
 
 
 def see_driver_apart(model: Any, context: MotionContext) -> None:
     """Patch a Wan MODEL whose LoRA was trained with that cached motion context."""
-    model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, _KEY, _name_weights)
-    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, _KEY, _Context(context))
-
-
-def refuse_driver_apart(model: Any) -> None:
-    """Patch a MODEL whose LoRA knows no cached motion context: it would take no notice of the driver, and say nothing."""
-    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, _KEY, _refuse)
-
-
-def _refuse(forward: Callable[..., torch.Tensor], *given: Any, **more: Any) -> torch.Tensor:
-    if MOTION in more:
-        raise ValueError(
-            "this conditioning was made for a LoRA with a cached motion context, and the model's LoRA has motion context joint; "
-            "give the sampler the model that In-Context Conditioning was given"
-        )
-    return forward(*given, **more)
+    for kind, wrapper in ((WrappersMP.APPLY_MODEL, _name_weights), (WrappersMP.DIFFUSION_MODEL, _Context(context))):
+        model.remove_wrappers_with_key(kind, _KEY)  # of an earlier LoRA
+        model.add_wrapper_with_key(kind, _KEY, wrapper)
 
 
 def _name_weights(apply: Any, x: torch.Tensor, t: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
-    """Around the host's call of the network: tell the inner wrapper which weights are patched in, other LoRAs included."""
+    """Around the host's call of the network: tell the inner wrapper which weights are at work, other LoRAs and hooks included."""
     options = rest[3] if len(rest) > 3 else more["transformer_options"]
     base = apply.class_obj
-    options[_KEY] = (base.current_patcher.patches_uuid, id(base))
+    patcher = base.current_patcher
+    hooks = patcher.current_hooks.hooks if patcher.current_hooks else ()
+    injected = tuple(one for group in patcher.injections.values() for one in group)
+    options[_KEY] = (patcher.patches_uuid, id(base), tuple((hook, hook.strength) for hook in hooks), injected)
     return apply(x, t, *rest, **more)
-
-
-@dataclass
-class _Window:
-    """Keys of a part of a clip, for the host's context windows."""
-
-    motion: torch.Tensor
-    keys: MotionKeys
 
 
 class _Context:
@@ -75,9 +70,9 @@ class _Context:
 
     def __init__(self, context: MotionContext) -> None:
         self.context = context
-        self._windows: OrderedDict[int, _Window] = OrderedDict()
-        self._count = 0
 
+    # the host's compiled networks do not look whether options have changed
+    @torch.compiler.disable(recursive=False)
     def __call__(
         self,
         forward: Any,
@@ -89,18 +84,21 @@ class _Context:
         transformer_options: Options | None = None,
         **more: Any,
     ) -> torch.Tensor:
-        motion, kept = more.pop(MOTION, None), more.pop(KEYS, None)
-        options = transformer_options or {}
-        if motion is None:
+        kept = more.pop(KEPT, None)
+        options, network = transformer_options or {}, forward.class_obj
+        if kept is None or kept.context != self.context.name:
             raise ValueError(
-                f"the model's LoRA has motion context {self.context.name}, and this conditioning was made for another one; give In-"
-                f"Context Conditioning the model that the sampler is given"
+                f"the model's LoRA has motion context {self.context.name}, and this conditioning was made for "
+                f"{'joint' if kept is None else kept.context}; give In-Context Conditioning the model that the sampler is given"
             )
-        network = forward.class_obj
-        keys = self._keys(network, motion[:1], kept, options)
-        made_by = (options.get(_KEY), options.get("rope_options"), x.dtype)
+        if "multigpu_thread_device" in options:
+            raise ValueError("a cached motion context works on one GPU, got a model that is split over several; take that node out")
+        more.pop(_STOCK)
+        motion, keys = self._part(network, kept, options)
+        self._check(x, motion)
+        made_by = (options.get(_KEY), options.get("rope_options"), x.dtype, tuple(x.shape[2:]))
         if keys.made_by != made_by:
-            self._fill(forward, keys, x, motion[:1], context[:1], None if clip_fea is None else clip_fea[:1], options)
+            self._fill(forward, keys, x, motion.to(x), context[:1], None if clip_fea is None else clip_fea[:1], options)
             keys.made_by = made_by
         frames = x.shape[2] // network.patch_size[0]
 
@@ -113,23 +111,27 @@ class _Context:
         finally:
             keys.done()
 
-    def _keys(self, network: Any, motion: torch.Tensor, kept: MotionKeys, options: Options) -> MotionKeys:
-        """Those of the clip, or of the part of it that a context window shows: these are in RAM, half of it at most."""
-        tokens = motion.shape[2] * motion.shape[3] * motion.shape[4] // (network.patch_size[1] * network.patch_size[2])
-        slot = kept.slots[0].k
-        if tokens == slot.shape[1]:
-            return kept
-        for number, window in self._windows.items():
-            if window.motion.shape == motion.shape and torch.equal(window.motion, motion):
-                self._windows.move_to_end(number)
-                return window.keys
-        keys = MotionKeys(len(network.blocks), tokens, network.dim, slot.dtype)
-        room = comfy.model_management.get_free_memory(torch.device("cpu")) / 2
-        while self._windows and keys.nbytes * (len(self._windows) + 1) > room:
-            self._windows.popitem(last=False)
-        self._count += 1
-        self._windows[self._count] = _Window(motion.clone(), keys)
-        return keys
+    def _part(self, network: Any, kept: Kept, options: Options) -> tuple[torch.Tensor, MotionKeys]:
+        """The driver as far as one of the host's context windows shows it, or all of it."""
+        motion, window = kept.motion, options.get("context_window")
+        if window is None and kept.keys is not None:
+            return motion, kept.keys
+        frames = tuple(range(motion.shape[2]))
+        if window is not None:
+            anchor = getattr(window, "causal_anchor_index", None)  # a frame in front that is not kept
+            frames = (*([anchor] if anchor is not None and anchor >= 0 else []), *window.index_list)
+        shown = motion[:, :, list(frames)]
+        tokens = shown.shape[2] * shown.shape[3] * shown.shape[4] // (network.patch_size[1] * network.patch_size[2])
+        return shown, kept.window(frames, len(network.blocks), tokens, network.dim)
+
+    def _check(self, x: torch.Tensor, motion: torch.Tensor) -> None:
+        """Raises ValueError when the driver is not of the size and length of what is sampled."""
+        expected = (x.shape[2], x.shape[3] // self.context.scale, x.shape[4] // self.context.scale)
+        if tuple(motion.shape[2:]) != expected:
+            raise ValueError(
+                f"the driver's latents are {tuple(motion.shape[2:])} frames, height, width, expected {expected} for a latent of "
+                f"{tuple(x.shape[2:])}: the latent was cut, lengthened or resized after In-Context Conditioning; make both anew"
+            )
 
     def _fill(
         self,
@@ -150,11 +152,10 @@ class _Context:
             scale, shift = user.get(f"scale_{axis}", 1.0), user.get(f"shift_{axis}", 0.0)
             places |= {f"scale_{axis}": scale * step, f"shift_{axis}": shift + scale * first}
         # none of what others have hung on the network: they know nothing of this pass
-        plain = {"rope_options": places, "wrappers": {}, "patches": {}, "patches_replace": {}}
-        if "optimized_attention_override" in options:
-            plain["optimized_attention_override"] = options["optimized_attention_override"]
+        plain = options | {"rope_options": places, "wrappers": {}, "patches": {}, "patches_replace": {}}
+        plain |= {name: options[name][:1] for name in ("cond_or_uncond", "uuids") if name in options}  # one sample
         seeing = _with_attention(plain, len(network.blocks), lambda block: _Keeper(keys, block))
-        shown = torch.cat([motion, torch.ones_like(motion[:, :_MASK]), motion], 1).to(x)
+        shown = torch.cat([motion, torch.ones_like(motion[:, :_MASK]), motion], 1)
         keys.made_by = None  # if this is cancelled, what is there is of no use
         # beside the wrappers, which expect one call a step
         forward.original(shown, torch.zeros_like(x[:1, 0, 0, 0, 0]), text, clip_fea, None, seeing)
@@ -170,6 +171,7 @@ class _Beside:
         if not self.first:
             return attend(q, k, v)
         self.first = False
+        _check_own(q, k)
         return attend_with_motion(attend, q, k, v, self.motion, self.frames, self.near)
 
 
@@ -183,9 +185,19 @@ class _Keeper:
         if not self.first:
             return torch.zeros_like(q)
         self.first = False
+        _check_own(q, k)
         comfy.model_management.throw_exception_if_processing_interrupted()
         self.keys.put(self.block, k, v)
         return attend(q, k, v)
+
+
+def _check_own(q: torch.Tensor, k: torch.Tensor) -> None:
+    """Raises RuntimeError when a block's first attention is not that of its tokens to each other."""
+    if q.shape[1] != k.shape[1]:
+        raise RuntimeError(
+            f"a block's first attention has {q.shape[1]} queries and {k.shape[1]} keys, expected as many: something has replaced "
+            f"the network's self-attention, by which a cached motion context shows the driver; leave that node out"
+        )
 
 
 def _with_attention(options: Options, blocks: int, make: Callable[[int], Callable[..., torch.Tensor]]) -> Options:
@@ -218,4 +230,10 @@ class _Replaced:
             return chosen(attend, *qkv)
 
         given = args | {"transformer_options": options | {"optimized_attention_override": override}}
-        return extra["original_block"](given) if self.other is None else self.other(given, extra)
+        made = extra["original_block"](given) if self.other is None else self.other(given, extra)
+        if chosen.first and self.other is None:  # another replacement may skip a block
+            raise RuntimeError(
+                "a block's attention did not go through the host's attention function, by which a cached motion context shows the "
+                "driver: something has replaced it; leave that node out"
+            )
+        return made

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from collections import OrderedDict
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from math import prod
 from typing import Any, Literal
 
 import comfy.model_management
 import comfy.model_patcher
 import torch
+from comfy.patcher_extension import CallbacksMP
 
 Precision = Literal["auto", "full", "fp8"]
 _FP8 = torch.float8_e4m3fn
 _HIGHEST = torch.finfo(_FP8).max
+_RAM = torch.device("cpu")
 
 
 class _Slot(torch.nn.Module):
@@ -34,7 +40,8 @@ class _Slot(torch.nn.Module):
 
     def read(self, name: str, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         """In the computation's precision. From pinned memory this does not wait."""
-        kept = getattr(self, name).data.to(device, non_blocking=True)
+        ahead = comfy.model_management.device_supports_non_blocking(device)
+        kept = getattr(self, name).data.to(device, non_blocking=ahead)
         return kept if kept.dtype == dtype else kept.to(dtype) * self.scales[name]
 
 
@@ -51,10 +58,12 @@ class MotionKeys(torch.nn.Module):
     def nbytes(self) -> int:
         return sum(value.nbytes for value in self.parameters())
 
+    @torch.compiler.disable
     def put(self, block: int, k: torch.Tensor, v: torch.Tensor) -> None:
         """Keys and values (B, M, width) of a block; every sample of a batch has the same driver, and one is kept."""
         self.slots[block].put(k=k[:1], v=v[:1])
 
+    @torch.compiler.disable
     def get(self, block: int, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """Those of a block on a device; the next block's begin to travel there while this one's are used."""
         found = self._ahead.pop(block, None)
@@ -67,13 +76,13 @@ class MotionKeys(torch.nn.Module):
 
     def _read(self, block: int, device: torch.device, dtype: torch.dtype, stream: Any) -> tuple[torch.Tensor, torch.Tensor, Any]:
         slot = self.slots[block]
-        if stream is None:
-            return slot.read("k", device, dtype), slot.read("v", device, dtype), None
-        stream.wait_stream(comfy.model_management.current_stream(device))
-        with torch.cuda.stream(stream):
+        if stream is not None:
+            stream.wait_stream(comfy.model_management.current_stream(device))
+        with nullcontext() if stream is None else stream.as_context(stream):
             made = slot.read("k", device, dtype), slot.read("v", device, dtype)
-        for one in made:
-            one.record_stream(comfy.model_management.current_stream(device))
+        if stream is not None:
+            for one in made:
+                one.record_stream(comfy.model_management.current_stream(device))
         return *made, stream
 
     def done(self) -> None:
@@ -81,39 +90,89 @@ class MotionKeys(torch.nn.Module):
         self._ahead = {}
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Kept:
-    """A driver's keys, and the handle by which the host's memory manager has them. `info`: size and place, for people."""
+    """A driver's keys on a network.
 
-    keys: MotionKeys
-    patcher: comfy.model_patcher.ModelPatcher
-    tokens: int
-    context: str
-    info: str
-
-
-def reserve(model: Any, tokens: int, precision: Precision, name: str) -> Kept:
-    """Room for the keys of a driver of that many tokens on a Wan MODEL.
-
-    Raises MemoryError when neither the computation's precision nor fp8 fits into what RAM is free.
+    Attributes:
+        motion: The driver's latents as the network takes them, (1, C, t, h', w').
+        keys: Of the whole clip. None where the host shows the network windows of it.
+        patcher: The handle by which the host's memory manager has them.
+        kind: Of the keys; not `dtype`, by which the host knows a tensor.
+        context: Name of the motion context. info: Size and place, for people.
+        windows: Keys of parts of the clip by their latent frames, in RAM, half of what is free at most.
     """
-    network, base = model.model.diffusion_model, model.model
-    device, rest = comfy.model_management.get_torch_device(), torch.device("cpu")
-    dtype = base.get_dtype_inference()
-    free = comfy.model_management.get_free_memory(rest)
-    sizes = {kind: 2 * len(network.blocks) * tokens * network.dim * kind.itemsize for kind in (dtype, _FP8)}
-    if precision == "auto":
-        precision = "full" if sizes[dtype] <= free / 2 else "fp8"
-    chosen = dtype if precision == "full" else _FP8
-    if sizes[chosen] > free:
+
+    motion: torch.Tensor
+    keys: MotionKeys | None
+    patcher: comfy.model_patcher.ModelPatcher | None
+    context: str
+    kind: torch.dtype
+    info: str
+    windows: OrderedDict[tuple[int, ...], MotionKeys] = field(default_factory=OrderedDict)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(keys.nbytes for keys in (self.keys, *self.windows.values()) if keys is not None)
+
+    def window(self, frames: tuple[int, ...], blocks: int, tokens: int, width: int) -> MotionKeys:
+        """Keys of some latent frames. Raises MemoryError when there is no room for them."""
+        if frames in self.windows:
+            self.windows.move_to_end(frames)
+            return self.windows[frames]
+        size, free = _size(blocks, tokens, width, self.kind), comfy.model_management.get_free_memory(_RAM)
+        while self.windows and size > free - (free + self.nbytes) / 2:
+            free += self.windows.popitem(last=False)[1].nbytes
+        _check_room(size, free, self.kind)
+        self.windows[frames] = MotionKeys(blocks, tokens, width, self.kind)
+        return self.windows[frames]
+
+
+def _size(blocks: int, tokens: int, width: int, dtype: torch.dtype) -> int:
+    return 2 * blocks * tokens * width * dtype.itemsize
+
+
+def _check_room(size: int, free: int, dtype: torch.dtype) -> None:
+    if size > free:
         raise MemoryError(
-            f"the driver's keys and values take {sizes[chosen] / 1e9:.1f} GB ({chosen}), and {free / 1e9:.1f} GB of RAM are free; "
-            f"set motion_cache to fp8, shorten the clip, make it smaller, or use a LoRA of a half-size motion context"
+            f"the driver's keys and values take {size / 1e9:.1f} GB ({dtype}), and {free / 1e9:.1f} GB of RAM are free; set "
+            f"motion_cache to fp8, shorten the clip, make it smaller, or use a LoRA of a half-size motion context"
         )
-    keys = MotionKeys(len(network.blocks), tokens, network.dim, chosen)
-    patcher = comfy.model_patcher.ModelPatcher(keys, load_device=device, offload_device=rest)
+
+
+def _pin(patcher: comfy.model_patcher.ModelPatcher, *_: Any) -> None:
+    """What found no room on the device goes there block by block, which overlaps with the work from pinned memory only."""
+    if comfy.model_management.is_device_cuda(patcher.load_device):
+        for name, value in patcher.model.named_parameters():
+            if value.device == _RAM:
+                patcher.pin_weight_to_device(name)
+
+
+def reserve(model: Any, motion: torch.Tensor, precision: Precision, name: str) -> Kept:
+    """Room for the keys of a driver (1, C, t, h', w') on a Wan MODEL.
+
+    Raises MemoryError when it does not fit into what RAM is free, ValueError for a precision that the device does not know.
+    """
+    network, base, device = model.model.diffusion_model, model.model, model.load_device
+    dtype, blocks, tokens = base.get_dtype_inference(), len(network.blocks), motion[0, 0].numel() // prod(network.patch_size)
+    free = comfy.model_management.get_free_memory(_RAM)
+    windows = "context_handler" in model.model_options
+    if precision == "auto":
+        fits = windows or _size(blocks, tokens, network.dim, dtype) <= free / 2
+        precision = "full" if fits or not comfy.model_management.supports_cast(device, _FP8) else "fp8"
+        if precision == "fp8":
+            logging.warning("the driver's keys and values are kept in fp8: in full they would fill more than half of the free RAM")
+    elif precision == "fp8" and not comfy.model_management.supports_cast(device, _FP8):
+        raise ValueError(f"motion_cache is fp8, which {device} can't compute with; set it to full")
+    chosen = dtype if precision == "full" else _FP8
+    kind = str(chosen).removeprefix("torch.")
+    if windows:
+        info = f"motion context {name}: keys and values of each context window in {kind}, RAM"
+        return Kept(motion, None, None, name, chosen, info)
+    _check_room(_size(blocks, tokens, network.dim, chosen), free, chosen)
+    keys = MotionKeys(blocks, tokens, network.dim, chosen)
+    patcher = comfy.model_patcher.ModelPatcher(keys, load_device=device, offload_device=_RAM)
+    patcher.add_callback(CallbacksMP.ON_LOAD, _pin)
     place = "RAM" if comfy.model_management.is_device_cpu(device) else f"{device} as far as there is room, the rest in RAM"
     size = f"{keys.nbytes / 1e9:.2f} GB" if keys.nbytes >= 1e8 else f"{keys.nbytes / 1e6:.1f} MB"
-    kind = str(chosen).removeprefix("torch.")
-    info = f"motion context {name}: {size} of keys and values in {kind}, {place}"
-    return Kept(keys, patcher, tokens, name, info)
+    return Kept(motion, keys, patcher, name, chosen, f"motion context {name}: {size} of keys and values in {kind}, {place}")

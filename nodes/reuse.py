@@ -20,7 +20,7 @@ _LATENTS = 4  # of a VAE: reference and driver, and those of the run before
 _SHARE = 4  # keys that take more than this part of the RAM go with the conditioning that they are of
 
 _encoded: WeakKeyDictionary[torch.nn.Module, OrderedDict[str, torch.Tensor]] = WeakKeyDictionary()
-_kept: WeakKeyDictionary[torch.nn.Module, tuple[tuple[str, Precision, torch.dtype], Kept]] = WeakKeyDictionary()
+_kept: WeakKeyDictionary[torch.nn.Module, tuple[tuple, Kept]] = WeakKeyDictionary()
 
 
 def _digest(values: torch.Tensor) -> str:
@@ -41,14 +41,15 @@ def encoded(vae: Any, pixels: torch.Tensor, encode: Callable[[torch.Tensor], tor
     return seen[name].clone()  # what is handed out may be changed
 
 
-def kept_for(model: Any, motion: torch.Tensor, tokens: int, precision: Precision, context: str) -> Kept:
+def kept_for(model: Any, motion: torch.Tensor, precision: Precision, context: str) -> Kept:
     """`reserve`, or the keys that are there since the same driver was shown to the same network. motion: (1, C, t, h', w')."""
-    about = (_digest(motion), precision, model.model.get_dtype_inference())
+    windows = "context_handler" in model.model_options
+    about = (_digest(motion), precision, model.model.get_dtype_inference(), context, windows)
     found = _kept.get(model.model)
-    if found is not None and found[0] == about and found[1].tokens == tokens and found[1].context == context:
+    if found is not None and found[0] == about:
         return found[1]
     _kept.pop(model.model, None)  # before there is room for others
-    kept = reserve(model, tokens, precision, context)
-    if kept.keys.nbytes <= comfy.model_management.get_total_memory(torch.device("cpu")) / _SHARE:
+    kept = reserve(model, motion, precision, context)
+    if kept.nbytes <= comfy.model_management.get_total_memory(torch.device("cpu")) / _SHARE:
         _kept[model.model] = about, kept
     return kept

@@ -59,11 +59,11 @@ def test_a_neighbourhood_is_as_large_at_the_ends() -> None:
     assert window(1, 2, 1) == (0, 2)
 
 
-def test_the_driver_stands_beside_and_each_token_in_the_middle_of_what_it_covers() -> None:
+def test_the_driver_stands_beside_and_each_token_where_the_first_lies_that_it_covers() -> None:
     assert token_places(CONTEXTS["cached"], 4) == (0, 4, 1)
     top, left, step = token_places(CONTEXTS["cached_half"], 4)
-    assert [left + k * step for k in range(2)] == [4.5, 6.5]
-    assert [top + k * step for k in range(3)] == [0.5, 2.5, 4.5]
+    assert [left + k * step for k in range(2)] == [4, 6]
+    assert [top + k * step for k in range(3)] == [0, 2, 4]
 
 
 def test_names() -> None:

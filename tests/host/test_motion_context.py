@@ -78,7 +78,7 @@ def test_the_host_samples_what_training_samples(
     add_lora(network, rank_of(path))
     load_lora(network, path, trainer.rename)
     values = given.positive[0][1]
-    motion = values["model_conds"][pack.nodes.motion_context.MOTION].cond[0]
+    motion = values["model_conds"][pack.nodes.motion_context.KEPT].cond.motion[0]
     text = trainer.collate([{"text": given.positive[0][0][0], "motion": motion}])
     latents = model.model.process_latent_in(values["concat_latent_image"])
     shift = model.get_model_object("model_sampling").shift
@@ -176,12 +176,13 @@ def test_context_windows(pack: ModuleType, base: SimpleNamespace, toy_nodes: Mod
     import comfy.context_windows as windows
 
     model, seen = passes(loaded(pack, base, lora_of(shelf, "cached")))
-    given = conditioned(pack, base, toy_nodes, model, length=41)  # 11 latent frames
     made = windows.IndexListContextHandler(
         windows.get_matching_context_schedule("standard_static"), windows.get_matching_fuse_method("pyramid"),
-        context_length=6, context_overlap=2, dim=2,
+        context_length=6, context_overlap=2, dim=2, cond_retain_index_list="0",
     )  # fmt: skip
     model.model_options["context_handler"] = made
+    given = conditioned(pack, base, toy_nodes, model, length=41)  # 11 latent frames
+    assert given.info == "motion context cached: keys and values of each context window in float32, RAM"
     got = run(model, given)
     assert got.shape[2] == 11 and torch.isfinite(got).all()
     # windows of 6 frames, all but the first with one more in front
@@ -190,6 +191,18 @@ def test_context_windows(pack: ModuleType, base: SimpleNamespace, toy_nodes: Mod
     assert len(own) >= 2 * blocks and len(own) % blocks == 0
     beside = [count for count in seen if count in (12 * frame, 14 * frame)]
     assert len(beside) == 3 * len(own), "each window's keys are made once for the three steps"
+    kept = given.positive[0][1]["model_conds"][pack.nodes.motion_context.KEPT].cond
+    assert len(kept.windows) == len(own) // blocks
+    for frames, keys in kept.windows.items():  # those of a clip that is the window, whatever the host retains of conditionings
+        alone = pack.nodes.motion_keys.reserve(base.model, kept.motion[:, :, list(frames)], "full", "cached")
+        part = conditioned(pack, base, toy_nodes, model, length=4 * len(frames) - 3)
+        del model.model_options["context_handler"]
+        replaced = pack.nodes.motion_context.motion_values(alone)
+        part.positive[0][1].update(replaced), part.negative[0][1].update(replaced)
+        run(model, part)
+        model.model_options["context_handler"] = made
+        for slot, expected in zip(keys.slots, alone.keys.slots, strict=True):
+            torch.testing.assert_close(slot.k, expected.k, atol=1e-4, rtol=1e-4)
     seen.clear()
     run(model, given, seed=9)
     assert not [count for count in seen if count in (6 * frame, 7 * frame)]
@@ -221,14 +234,24 @@ def test_a_driver_of_another_context_is_refused(
 ) -> None:
     import nodes
 
-    cached, joint = (loaded(pack, base, lora_of(shelf, name)) for name in ("cached", "joint"))
+    cached, joint, near = (loaded(pack, base, lora_of(shelf, name)) for name in ("cached", "joint", "cached_near"))
     of_cached, of_joint = (conditioned(pack, base, toy_nodes, model) for model in (cached, joint))
     assert of_joint.latent["samples"].shape[-1] == 2 * of_cached.latent["samples"].shape[-1]
     assert of_joint.info.startswith("motion context joint: ")
-    with pytest.raises(ValueError, match=r"for a LoRA with a cached motion context, and the model.s LoRA has motion context joint"):
-        run(joint, of_cached)
-    with pytest.raises(ValueError, match="the model's LoRA has motion context cached, and this conditioning was made for another"):
-        run(cached, of_joint)
+    with torch.inference_mode():
+        by_stock = nodes.LoraLoaderModelOnly().load_lora_model_only(base.model, lora_of(shelf, "joint").name, 1.0)[0]
+    for other in (joint, by_stock, base.model):
+        with pytest.raises(ValueError, match="made for a LoRA with a cached motion context, and the sampler's model has none"):
+            run(other, of_cached)
+    for other, said in ((of_joint, "joint"), (conditioned(pack, base, toy_nodes, near), "cached_near")):
+        with pytest.raises(ValueError, match=f"motion context cached, and this conditioning was made for {said};"):
+            run(cached, other)
+    larger = of_cached.latent | {"samples": torch.zeros(1, 16, 5, HEIGHT // 4, WIDTH // 4)}  # the host resizes the reference
+    with pytest.raises(ValueError, match=r"latents are \(5, 8, 4\) frames, height, width, expected \(5, 16, 8\)"):
+        run(cached, of_cached, latent=larger)
+    with torch.inference_mode():
+        again = pack.nodes.loaders.LoraLoader.execute(cached, lora_of(shelf, "cached", seed=3).name, 1.0).args[0]
+    assert torch.isfinite(run(again, conditioned(pack, base, toy_nodes, again))).all(), "one LoRA over another"
     with torch.inference_mode():
         stock = nodes.LoraLoaderModelOnly().load_lora_model_only(base.model, lora_of(shelf, "cached").name, 1.0)[0]
         with pytest.raises(pack.dreamactor_core.contract.ContractError, match="expected 'DreamActor LoRA Loader'"):
