@@ -181,7 +181,7 @@ CASES = [
     ),
     Case(
         "half a pair in the stock loader", with_stock_lora_loader("high.safetensors"),
-        "was loaded by the stock loader", "expected 'DreamActor LoRA Loader'", "it takes noise for the driver",
+        "was loaded by the stock loader", "expected 'DreamActor LoRA Loader'", "the driver is noise to it",
     ),
     Case(
         "a contract where none is assumed", at(LORA, lora_name="good.safetensors", allow_missing_contract=True),

@@ -90,7 +90,7 @@ def from_nodes(small: SimpleNamespace, pack: ModuleType, clip_frames: tuple[np.n
         made = pack.nodes.conditioning.InContextConditioning.execute(
             *text, small.model, small.vae, reference[None], driver, SIZE, SIZE, LENGTH, FPS, LEAD_IN / FPS, "letterbox"
         ).args
-    return SimpleNamespace(**dict(zip(("positive", "negative", "latent", "composite", "mask"), made, strict=True)))
+    return SimpleNamespace(**dict(zip(("positive", "negative", "latent", "composite", "mask", "info"), made, strict=True)))
 
 
 @pytest.fixture(scope="module")
