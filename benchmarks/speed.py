@@ -135,7 +135,7 @@ def _vae_row(client: Client) -> dict[str, Any]:
     """Whole runs of the graphs that do nothing but encode and decode, once before the clock runs: networks are loaded then."""
     width, height, frames = VAE_SIZE
     seconds: dict[str, list[float]] = {name: [] for name in (PLAIN, *CONTEXTS)}
-    for graph in vae_graphs(width, height, 5, 0).values():
+    for graph in vae_graphs(width, height, 13, 0).values():
         client.run(graph)
     for round_ in range(ROUNDS):
         for name, graph in vae_graphs(width, height, frames, round_).items():

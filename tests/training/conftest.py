@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,10 @@ from diffusers.models.transformers import transformer_wan
 sys.path.append(str(Path(__file__).parent))  # `drawn_clips`, `toy_backbones`
 
 
+_ATTENTION = transformer_wan.dispatch_attention_fn
+
+
 @pytest.fixture(scope="module", autouse=True)
-def attention_of_diffusers() -> Iterator[None]:
+def attention_of_diffusers() -> None:
     """The small backbone changes it for the whole process; the next file's networks are not to be measured with that."""
-    before = transformer_wan.dispatch_attention_fn
-    yield
-    transformer_wan.dispatch_attention_fn = before
+    transformer_wan.dispatch_attention_fn = _ATTENTION
