@@ -119,15 +119,11 @@ def table(rows: list[dict[str, Any]], compared: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--loras", type=Path, default=LORAS, help="the recipe's folder")
-    parser.add_argument("--seed", type=int, default=0, help="draws another held-out set")
-    parser.add_argument("--pairs", type=int, default=20, help="pairs that are judged")
+    evidence.held_out(parser, LORAS)
     parser.add_argument("--json", type=Path, help="write rows and comparisons there")
     parser.add_argument("--speed", type=Path, help="what bench speed wrote, for the plot")
     parser.add_argument("--plot", type=Path, help="draw PSNR over the cost of a step, as .png or .svg")
     args = parser.parse_args()
-    if args.pairs < 4 or args.pairs % 2:
-        parser.error(f"--pairs is {args.pairs}, expected an even number from 4 on: body plans take turns, and lend their drivers")
     if args.plot and not args.speed:
         parser.error("--plot is given without --speed, expected the file that `bench speed --json FILE` wrote, for its ratios")
     try:

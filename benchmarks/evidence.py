@@ -234,18 +234,29 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def held_out(parser: argparse.ArgumentParser, loras: Path) -> None:
+    """Arguments that name the LoRAs and the pairs that they are judged on."""
+    parser.add_argument("--loras", type=Path, default=loras, help="the recipe's folder")
+    parser.add_argument("--seed", type=int, default=0, help="draws another held-out set")
+    parser.add_argument("--pairs", type=_even_number, default=20, help="pairs of each group of drivers")
+
+
+def _even_number(text: str) -> int:
+    count = int(text)
+    if count < 4 or count % 2:
+        said = f"{count}, expected an even number from 4 on: body plans take turns, and lend their drivers"
+        raise argparse.ArgumentTypeError(said)
+    return count
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--loras", type=Path, default=LORAS, help="the recipe's folder")
-    parser.add_argument("--seed", type=int, default=0, help="draws another held-out set")
-    parser.add_argument("--pairs", type=int, default=20, help="pairs of each group of drivers")
+    held_out(parser, LORAS)
     parser.add_argument("--rows", nargs="+", choices=(*ROWS, TEACHER), default=[*ROWS, TEACHER], help="only these")
     parser.add_argument("--json", type=Path, help="write the rows there")
     parser.add_argument("--sheet", type=Path, help="write a picture of every row there")
     parser.add_argument("--report", type=Path, help="put table, comparisons and picture into this Markdown file")
     args = parser.parse_args()
-    if args.pairs < 4 or args.pairs % 2:
-        parser.error(f"--pairs is {args.pairs}, expected an even number from 4 on: body plans take turns, and lend their drivers")
     found, shown = {"seed": args.seed, "pairs": args.pairs, "steps": STEPS, "rows": []}, {}
     try:
         if args.report:

@@ -60,7 +60,7 @@ def test_every_context_has_a_run_in_the_recipe_and_data_of_its_own_kind(tmp_path
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--pairs", "5"], "--pairs is 5, expected an even number"),
+        (["--pairs", "5"], "argument --pairs: 5, expected an even number"),
         (["--plot", "x.png"], "--plot is given without --speed"),
         (["--speed", "nowhere.json"], "--speed nowhere.json can't be read"),
     ],

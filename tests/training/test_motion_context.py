@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from drawn_clips import write_clips, write_run
+from drawn_clips import write_clips
 from safetensors import safe_open
 from safetensors.torch import load_file
+from short_runs import furthest, run_file, trained, write_cache
 
 from dreamactor_core.conditions import encode_still
 from dreamactor_core.contract import Contract
 from training import config
-from training.__main__ import main
 from training.errors import UserError
 from training.latents.read import Cache
 from training.marionette import backbone
@@ -24,12 +24,7 @@ from training.marionette.world import rng_for, sample_scene
 from training.train.loop import Trainer
 
 CONTEXT = "cached_near_half"
-PLAIN = {"augment": {"normalise": 0, "bones": 0, "other_bodies": 0, "hidden_limbs": 0}}
-TRAIN = {
-    "steps": 2, "batch": 2, "rank": 4, "every": 1, "compile": False, "sample_sheets": 0, "validate_on": 2, "optimizer": "adamw",
-    "schedule": "constant", "warmup": 0, "lr": 1e-3,
-}  # fmt: skip
-FLOAT = {"name": "marionette", "dtype": "float32"}
+SECTIONS = {"motion_context": CONTEXT}
 
 
 @pytest.fixture(scope="module")
@@ -38,35 +33,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     write_clips(folder / "clips", 6)
     for name, variants, context in (("encoded", 1, CONTEXT), ("keypoints", 0, CONTEXT), ("joint", 1, "joint")):
-        out = folder / name
-        out.mkdir()
-        cache = {"manifest": str(folder / "clips" / "manifest.jsonl"), "validation_share": 0.34, "workers": 1, "variants": variants}
-        run = write_run(folder / f"{name}.yaml", out, cache=cache | PLAIN, backbone=FLOAT, motion_context=context)
-        assert main(["cache", str(run)]) == 0
+        write_cache(folder, name, variants, motion_context=context)
     return folder
-
-
-def run_file(world: Path, out: Path, cache: str = "encoded", **train: object) -> Path:
-    out.mkdir(exist_ok=True)
-    settings = TRAIN | {"cache": str(world / cache / "cache")} | train
-    variants = {"variants": int(cache != "keypoints")}
-    return write_run(out / "run.yaml", out, train=settings, backbone=FLOAT, cache=PLAIN | variants, motion_context=CONTEXT)
-
-
-def trained(world: Path, out: Path, **train: object) -> dict[str, torch.Tensor]:
-    assert main(["train", str(run_file(world, out, **train))]) == 0
-    return load_file(out / "train" / "lora.safetensors")
 
 
 @pytest.fixture(scope="module")
 def plain(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("plain")
-    trained(world, out)
+    trained(world, out, sections=SECTIONS)
     return out
-
-
-def furthest(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
-    return max(float((one[key] - other[key]).abs().max()) for key in one | other)
 
 
 def test_the_cache_keeps_reference_and_driver_apart(world: Path) -> None:
@@ -89,17 +64,17 @@ def test_the_lora_says_its_context_and_has_learnt(plain: Path) -> None:
 @pytest.mark.parametrize("change", [{"accumulate": 2}, {"checkpointing": True}], ids=str)
 def test_what_changes_nothing_changes_nothing(change: dict, world: Path, plain: Path, tmp_path: Path) -> None:
     """With checkpointing every block of both passes is computed twice, and must find its own pass."""
-    assert furthest(trained(world, tmp_path, **change), load_file(plain / "train" / "lora.safetensors")) < 1e-4
+    assert furthest(trained(world, tmp_path, sections=SECTIONS, **change), load_file(plain / "train" / "lora.safetensors")) < 1e-4
 
 
 def test_drivers_made_in_training_are_those_of_the_cache(world: Path, plain: Path, tmp_path: Path) -> None:
-    made = trained(world, tmp_path, cache="keypoints")
+    made = trained(world, tmp_path, cache="keypoints", sections=SECTIONS)
     assert furthest(made, load_file(plain / "train" / "lora.safetensors")) < 2e-3
 
 
 @pytest.mark.parametrize("sharding", ["none", "fsdp2"])
 def test_two_processes_are_one(sharding: str, world: Path, plain: Path, tmp_path: Path) -> None:
-    run = run_file(world, tmp_path, sharding=sharding)
+    run = run_file(world, tmp_path, sections=SECTIONS, sharding=sharding)
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "training", "train", str(run)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -109,12 +84,12 @@ def test_two_processes_are_one(sharding: str, world: Path, plain: Path, tmp_path
 
 def test_a_cache_or_a_run_of_another_context_is_refused(world: Path, plain: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a cache with apart not set, expected 2"):
-        Trainer(config.load(run_file(world, tmp_path, cache="joint")))
-    run = run_file(world, plain)
+        Trainer(config.load(run_file(world, tmp_path, "joint", SECTIONS)))
+    run = run_file(world, plain, sections=SECTIONS)
     run.write_text(run.read_text("utf-8").replace(CONTEXT, "joint").replace("encoded", "joint"), "utf-8")
     with pytest.raises(UserError, match="was saved by a run with"):
         Trainer(config.load(run))
-    run_file(world, plain)
+    run_file(world, plain, sections=SECTIONS)
 
 
 @pytest.mark.parametrize(

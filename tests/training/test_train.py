@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from drawn_clips import write_clips, write_run
+from drawn_clips import write_clips
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from short_runs import furthest, run_file, trained, write_cache
 
 from dreamactor_core.contract import Contract
 from training import config
@@ -27,12 +28,6 @@ from training.train.data import Chance, Order
 from training.train.loop import Trainer
 from training.train.objective import draw_sigma
 
-TRAIN = {
-    "steps": 2, "batch": 2, "rank": 4, "every": 1, "compile": False, "sample_sheets": 0, "validate_on": 2, "optimizer": "adamw",
-    "schedule": "constant", "warmup": 0, "lr": 1e-3,
-}  # fmt: skip
-FLOAT = {"name": "marionette", "dtype": "float32"}
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -40,24 +35,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     write_clips(folder / "clips", 6)
     for name, variants in (("encoded", 1), ("keypoints", 0)):
-        out = folder / name
-        out.mkdir()
-        cache = {"manifest": str(folder / "clips" / "manifest.jsonl"), "validation_share": 0.34, "workers": 1, "variants": variants}
-        plain = {"augment": {"normalise": 0, "bones": 0, "other_bodies": 0, "hidden_limbs": 0}}
-        assert main(["cache", str(write_run(folder / f"{name}.yaml", out, cache=cache | plain, backbone=FLOAT))]) == 0
+        write_cache(folder, name, variants)
     return folder
-
-
-def run_file(world: Path, out: Path, cache: str = "encoded", **train: object) -> Path:
-    out.mkdir(exist_ok=True)
-    settings = TRAIN | {"cache": str(world / cache / "cache")} | train
-    plain = {"augment": {"normalise": 0, "bones": 0, "other_bodies": 0, "hidden_limbs": 0}}
-    return write_run(out / "run.yaml", out, train=settings, backbone=FLOAT, cache=plain | {"variants": int(cache != "keypoints")})
-
-
-def trained(world: Path, out: Path, **train: object) -> dict[str, torch.Tensor]:
-    assert main(["train", str(run_file(world, out, **train))]) == 0
-    return load_file(out / "train" / "lora.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +44,6 @@ def plain(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("plain")
     trained(world, out)
     return out
-
-
-def furthest(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
-    assert one.keys() == other.keys()
-    return max(float((one[key] - other[key]).abs().max()) for key in one)
 
 
 def log_of(out: Path) -> list[dict[str, float]]:

@@ -1,0 +1,48 @@
+"""Runs of two steps on a few drawn clips, by the command line: what must agree can be set against each other to the last digit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from drawn_clips import write_run
+from safetensors.torch import load_file
+
+from training.__main__ import main
+
+PLAIN = {"augment": {"normalise": 0, "bones": 0, "other_bodies": 0, "hidden_limbs": 0}}
+"""No augmentation."""
+TRAIN = {
+    "steps": 2, "batch": 2, "rank": 4, "every": 1, "compile": False, "sample_sheets": 0, "validate_on": 2, "optimizer": "adamw",
+    "schedule": "constant", "warmup": 0, "lr": 1e-3,
+}  # fmt: skip
+FLOAT = {"name": "marionette", "dtype": "float32"}
+
+
+def write_cache(world: Path, name: str, variants: int, **sections: Any) -> None:
+    """Run `cache` on the clips in world/clips, a third of them held out, into world/name."""
+    (world / name).mkdir()
+    cache = {"manifest": str(world / "clips" / "manifest.jsonl"), "validation_share": 0.34, "workers": 1, "variants": variants}
+    run = write_run(world / f"{name}.yaml", world / name, cache=cache | PLAIN, backbone=FLOAT, **sections)
+    assert main(["cache", str(run)]) == 0
+
+
+def run_file(world: Path, out: Path, cache: str = "encoded", sections: dict[str, Any] | None = None, **train: Any) -> Path:
+    """The file of a run on the cache of that name; `keypoints` has no variants."""
+    out.mkdir(exist_ok=True)
+    settings = TRAIN | {"cache": str(world / cache / "cache")} | train
+    variants = {"variants": int(cache != "keypoints")}
+    return write_run(out / "run.yaml", out, train=settings, backbone=FLOAT, cache=PLAIN | variants, **(sections or {}))
+
+
+def trained(world: Path, out: Path, **given: Any) -> dict[str, torch.Tensor]:
+    """The LoRA of a run, which is trained. `given`: as in `run_file`."""
+    assert main(["train", str(run_file(world, out, **given))]) == 0
+    return load_file(out / "train" / "lora.safetensors")
+
+
+def furthest(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """The largest difference of two LoRAs of the same layers."""
+    assert one.keys() == other.keys()
+    return max(float((one[key] - other[key]).abs().max()) for key in one)
