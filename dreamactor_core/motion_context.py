@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """Attention of queries (B, S, ...) to keys and values (B, N, ...), tokens on axis 1; as long as the queries."""
@@ -72,6 +73,11 @@ def window(frame: int, frames: int, near: int) -> tuple[int, int]:
     return min(max(frame - near, 0), frames - count), count
 
 
+def _attend_to_both(attend: Attend, q: torch.Tensor, *keys_and_values: torch.Tensor) -> torch.Tensor:
+    k, v, motion_k, motion_v = keys_and_values
+    return attend(q, torch.cat([k, motion_k], 1), torch.cat([v, motion_v], 1))
+
+
 def attend_with_motion(
     attend: Attend,
     q: torch.Tensor,
@@ -89,18 +95,20 @@ def attend_with_motion(
     """
     motion_k, motion_v = (x.expand(len(q), *x.shape[1:]) for x in motion)
     if near is None or 2 * near + 1 >= frames:
-        return attend(q, torch.cat([k, motion_k], 1), torch.cat([v, motion_v], 1))
-    own, each = q.shape[1] // frames, motion_k.shape[1] // frames
-    seen = (2 * near + 1) * each
+        return _attend_to_both(attend, q, k, v, motion_k, motion_v)
+    each = motion_k.shape[1] // frames
+    parts = [slice(first * each, (first + count) * each) for first, count in (window(f, frames, near) for f in range(frames))]
+    queries = q.chunk(frames, 1)
+    if torch.is_grad_enabled():  # made again for the backward pass: all keys once for each frame are more than a block may keep
+        return torch.cat([
+            checkpoint(_attend_to_both, attend, own, k, v, motion_k[:, part], motion_v[:, part], use_reentrant=False)
+            for own, part in zip(queries, parts, strict=True)
+        ], 1)  # fmt: skip
     # one buffer, of which a frame's turn changes the end only: copying all keys for each frame would cost as much as attending
+    seen = (2 * near + 1) * each
     keys, values = (torch.cat([x, x.new_empty(len(q), seen, *x.shape[2:])], 1) for x in (k, v))
     made = []
-    for frame in range(frames):
-        first, count = window(frame, frames, near)
-        part = slice(first * each, (first + count) * each)
-        if torch.is_grad_enabled():  # what the backward pass needs must not be written over
-            keys, values = torch.cat([k, motion_k[:, part]], 1), torch.cat([v, motion_v[:, part]], 1)
-        else:
-            keys[:, k.shape[1] :], values[:, k.shape[1] :] = motion_k[:, part], motion_v[:, part]
-        made.append(attend(q[:, frame * own : (frame + 1) * own], keys, values))
+    for own, part in zip(queries, parts, strict=True):
+        keys[:, k.shape[1] :], values[:, k.shape[1] :] = motion_k[:, part], motion_v[:, part]
+        made.append(attend(own, keys, values))
     return torch.cat(made, 1)

@@ -15,7 +15,7 @@ import comfy.model_management
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ..dreamactor_core.motion_context import MotionContext, attend_with_motion, token_places
+from ..dreamactor_core.motion_context import MotionContext, attend_with_motion, get_context, token_places, window
 from .motion_keys import Kept, MotionKeys
 
 _KEY = "dreamactor_m2_motion"
@@ -49,9 +49,26 @@ def motion_values(kept: Kept) -> dict[str, Any]:
 
 def see_driver_apart(model: Any, context: MotionContext) -> None:
     """Patch a Wan MODEL whose LoRA was trained with that cached motion context."""
-    for kind, wrapper in ((WrappersMP.APPLY_MODEL, _name_weights), (WrappersMP.DIFFUSION_MODEL, _Context(context))):
+    wrappers = {
+        WrappersMP.PREPARE_SAMPLING: _count_driver,
+        WrappersMP.APPLY_MODEL: _name_weights,
+        WrappersMP.DIFFUSION_MODEL: _Context(context),
+    }
+    for kind, wrapper in wrappers.items():
         model.remove_wrappers_with_key(kind, _KEY)  # of an earlier LoRA
         model.add_wrapper_with_key(kind, _KEY, wrapper)
+
+
+def _count_driver(prepare: Any, model: Any, noise_shape: Any, conds: dict[str, Any], *rest: Any, **more: Any) -> Any:
+    """Around the host's estimate of a step's memory, which knows of the result's tokens alone."""
+    kept = [cond["model_conds"][KEPT].cond for group in conds.values() for cond in group if KEPT in cond.get("model_conds", {})]
+    if kept:
+        *size, width = noise_shape
+        motion, near = kept[0].motion, get_context(kept[0].context).near
+        frames = motion.shape[2] if near is None else window(0, motion.shape[2], near)[1]
+        seen = frames * motion.shape[3] * motion.shape[4] / (motion.shape[2] * size[-1] * width)
+        noise_shape = [*size, width * (1 + seen)]
+    return prepare(model, noise_shape, conds, *rest, **more)
 
 
 def _name_weights(apply: Any, x: torch.Tensor, t: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
@@ -113,13 +130,13 @@ class _Context:
 
     def _part(self, network: Any, kept: Kept, options: Options) -> tuple[torch.Tensor, MotionKeys]:
         """The driver as far as one of the host's context windows shows it, or all of it."""
-        motion, window = kept.motion, options.get("context_window")
-        if window is None and kept.keys is not None:
+        motion, shown_part = kept.motion, options.get("context_window")
+        if shown_part is None and kept.keys is not None:
             return motion, kept.keys
         frames = tuple(range(motion.shape[2]))
-        if window is not None:
-            anchor = getattr(window, "causal_anchor_index", None)  # a frame in front that is not kept
-            frames = (*([anchor] if anchor is not None and anchor >= 0 else []), *window.index_list)
+        if shown_part is not None:
+            anchor = getattr(shown_part, "causal_anchor_index", None)  # a frame in front that is not kept
+            frames = (*([anchor] if anchor is not None and anchor >= 0 else []), *shown_part.index_list)
         shown = motion[:, :, list(frames)]
         tokens = shown.shape[2] * shown.shape[3] * shown.shape[4] // (network.patch_size[1] * network.patch_size[2])
         return shown, kept.window(frames, len(network.blocks), tokens, network.dim)

@@ -54,6 +54,20 @@ def test_a_frame_sees_the_result_and_its_neighbourhood_of_the_driver(near: int |
         assert seen.all(), "every one of the driver's frames is seen by some frame"
 
 
+def test_training_does_not_keep_the_keys_once_for_each_frame() -> None:
+    q, k, v = (x.requires_grad_() for x in tokens(2, FRAMES * OWN, 1))
+    motion = tuple(x.requires_grad_() for x in tokens(2, FRAMES * OWN, 2)[:2])
+    kept: dict[int, int] = {}
+
+    def note(x: torch.Tensor) -> torch.Tensor:
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+        attend_with_motion(attend, q, k, v, motion, FRAMES, 1)
+    assert sum(kept.values()) <= sum(x.nbytes for x in (q, k, v, *motion))
+
+
 def test_a_neighbourhood_is_as_large_at_the_ends() -> None:
     assert [window(frame, 5, 1) for frame in range(5)] == [(0, 3), (0, 3), (1, 3), (2, 3), (2, 3)]
     assert window(1, 2, 1) == (0, 2)

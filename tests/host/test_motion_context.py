@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -10,10 +11,11 @@ import pytest
 import torch
 from inside import sample
 from safetensors.torch import save_file
-from toys import FPS, LEAD_IN, contract, lora, small_feed_forward
+from toys import FPS, LEAD_IN, ROOT, contract, link, lora, node, save, small_feed_forward
 
 from dreamactor_core.layout import get_layout
 from dreamactor_core.motion_context import CONTEXTS
+from headless.client import Client
 from training import backbones, config
 from training.lora_file import add_lora, load_lora, rank_of
 from training.sampling import sample as training_sample
@@ -149,6 +151,26 @@ def test_a_neighbourhood_has_fewer_keys(pack: ModuleType, base: SimpleNamespace,
         given = conditioned(pack, base, toy_nodes, model)
         run(model, given)
         assert seen.count(expected) == 3 * blocks_of(model) * (5 if "near" in name else 1), name
+
+
+def test_the_memory_that_is_asked_for_counts_the_driver(
+    pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[float]] = []
+    network, known = base.model.model, base.model.model.memory_required
+
+    def note(shape: list[float], **more: Any) -> float:
+        asked.append(shape)
+        return known(shape, **more)
+
+    monkeypatch.setattr(network, "memory_required", note)
+    wide = WIDTH // 8
+    for name, expected in (("joint", 2), ("cached", 2), ("cached_near", 1 + 3 / 5), ("cached_half", 1 + 1 / 4)):
+        model = loaded(pack, base, lora_of(shelf, name))
+        asked.clear()
+        run(model, conditioned(pack, base, toy_nodes, model))
+        # for both halves of guidance and for one, when room is made; then at each step, to see whether both fit at once
+        assert [shape[-1] for shape in asked[:2]] == pytest.approx([expected * wide] * 2), name
 
 
 def test_fp8_takes_half_and_changes_little(pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path) -> None:
@@ -319,6 +341,30 @@ def test_another_reference_finds_the_driver_encoded(
         assert torch.equal(run(model, second), made), "whose keys are not those of the one before"
     finally:
         hook.remove()
+
+
+def test_a_second_run_of_the_workflow_does_what_changed_only(client: Client, shelf: Path) -> None:
+    """By the server's own account of which nodes it executes."""
+    assets = ROOT / "assets"
+    for name in ("reference_human.png", "reference_cartoon.png", "drive_person.json"):
+        client.upload(assets / name)
+    prompt = json.loads((ROOT / "workflows" / "api" / "marionette_pose.json").read_text("utf-8"))
+    for key in [key for key, made in prompt.items() if made["_meta"]["title"] in ("Composite preview", "Decode", "Result")]:
+        del prompt[key]
+    node(prompt, "Motion LoRA")["lora_name"] = lora_of(shelf, "cached", seed=5).name
+    node(prompt, "In-context conditioning")["length"] = 13
+    node(prompt, "Sampler").update(steps=2, seed=1)
+
+    def executed() -> set[str]:
+        ran = set()
+        client.run(save(prompt, latent=link(prompt, "Sampler")), lambda progress: ran.add(progress.title))
+        return {title for title in ran if any(made.get("_meta", {}).get("title") == title for made in prompt.values())}
+
+    assert {"Reference", "Skeleton", "In-context conditioning", "Sampler"} <= executed()
+    node(prompt, "Sampler")["seed"] = 2
+    assert executed() == {"Sampler"}
+    node(prompt, "Reference")["image"] = "reference_cartoon.png"
+    assert executed() == {"Reference", "In-context conditioning", "Sampler"}
 
 
 def test_what_is_handed_out_again_is_not_what_others_changed(pack: ModuleType, base: SimpleNamespace) -> None:
