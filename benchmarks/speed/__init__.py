@@ -1,0 +1,1 @@
+"""What a motion context costs, as ratios: `python run.py bench speed`."""

@@ -1,0 +1,95 @@
+"""What is measured while a graph runs: when nodes and steps are done, and how much memory is in use."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+import requests
+
+from headless.client import Client, Progress, Prompt, id_by_title
+
+SAMPLER = "Sampler"
+_LOOKS = 0.05  # seconds between two looks at the memory
+
+
+class Clock:
+    """Follows a run of a graph, as `Client.run` tells of it.
+
+    Attributes:
+        begun: Title of each node, and when it began.
+        steps: Steps of the sampler that were done, and when.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self.now = now
+        self.begun: list[tuple[str, float]] = []
+        self.steps: list[tuple[int, float]] = []
+
+    def __call__(self, progress: Progress) -> None:
+        if not self.begun or self.begun[-1][0] != progress.title:
+            self.begun.append((progress.title, self.now()))
+        if progress.title == SAMPLER and progress.value:
+            self.steps.append((progress.value, self.now()))
+
+    def step(self) -> float:
+        """Seconds of a step: the mean over all but the first, which loads the model and has the driver's own pass of a cached
+        context. The host leaves messages out when they come fast, but never the first and the last."""
+        (first, began), (last, ended) = self.steps[0], self.steps[-1]
+        return (ended - began) / (last - first)
+
+    def before_first(self) -> float:
+        """Seconds from the sampler's begin to its first step's end."""
+        return self.steps[0][1] - dict(self.begun)[SAMPLER]
+
+    def nodes(self, ended: float) -> dict[str, float]:
+        """Seconds of each node, of a run that ended then."""
+        ends = [start for _, start in self.begun[1:]] + [ended]
+        found: dict[str, float] = {}
+        for (title, start), end in zip(self.begun, ends, strict=True):
+            found[title] = found.get(title, 0.0) + end - start
+        return found
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, lowest and highest."""
+    found = {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}
+    return {name: round(value, 3) for name, value in found.items()}
+
+
+def timed(client: Client, graph: Prompt) -> tuple[Clock, float]:
+    """Run a graph; returns its clock and its seconds."""
+    id_by_title(graph, SAMPLER)  # the clock goes by titles
+    clock, started = Clock(), time.perf_counter()
+    client.run(graph, clock)
+    return clock, time.perf_counter() - started
+
+
+class Memory:
+    """Within it, a server's device is watched: `most` is how many bytes more than at the begin were in use, of the GPU's memory or
+    of the machine's. What else runs on the machine counts too."""
+
+    def __init__(self, client: Client) -> None:
+        self.url, self.most = f"{client.url}/system_stats", 0.0
+        self._ended = threading.Event()
+
+    def _used(self) -> float:
+        device = requests.get(self.url, timeout=60).json()["devices"][0]
+        return device["vram_total"] - device["vram_free"]
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_LOOKS):
+            self.most = max(self.most, self._used() - self._before)
+
+    def __enter__(self) -> Memory:
+        self._before = self._used()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._ended.set()
+        self._thread.join()

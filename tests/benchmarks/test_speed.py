@@ -1,0 +1,86 @@
+"""The speed benchmark, at its smallest."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from benchmarks.speed import __main__ as speed
+from benchmarks.speed import graphs, host, network
+from benchmarks.speed.clocks import Clock
+from dreamactor_core.contract import Contract
+from dreamactor_core.motion_context import CONTEXTS
+from headless.client import Progress, by_title
+from headless.media import read_image
+from training.plan import costs
+from training.plan import network as networks
+
+
+def test_steps_are_timed_by_their_number_not_by_the_messages() -> None:
+    times = iter([8.0, 9.0, 10.0, 10.9, 11.2, 12.0])
+    clock = Clock(lambda: next(times))
+    for title, value in (("Skeleton", 0), ("Sampler", 0), ("Sampler", 1), ("Sampler", 4), ("Sampler", 5), ("Decode", 0)):
+        clock(Progress("5", title, value, 5))  # messages of two steps were left out
+    assert clock.step() == pytest.approx(0.3)
+    assert clock.before_first() == 1
+    assert clock.nodes(15.0) == pytest.approx({"Skeleton": 1, "Sampler": 3, "Decode": 3})
+
+
+def test_all_graphs_sample_as_many_frames(tmp_path: Path) -> None:
+    graphs.write_loras(tmp_path)
+    made = graphs.step_graphs((64, 96, 25), 0, 4)
+    assert made.keys() == {"plain", *CONTEXTS}
+    for name, graph in made.items():
+        conditioning = by_title(graph, "In-context conditioning")["inputs"]
+        assert [conditioning[key] for key in ("width", "height", "length")] == [64, 96, 25]
+        if name != "plain":
+            file = by_title(graph, "Motion LoRA")["inputs"]["lora_name"]
+            with safe_open(tmp_path / file, "pt") as opened:
+                assert Contract.from_metadata(opened.metadata()).motion_context == name
+
+
+def test_the_real_size_has_the_share_of_attention_of_a_large_network() -> None:
+    shares = []
+    for name, (width, height, frames) in (("wan2.1-i2v-14b", (832, 480, 81)), ("marionette", host.REAL)):
+        net = networks.network(name, networks.RELEASED[name])
+        tokens = costs.video_tokens(net, width, height, frames, None)
+        shares.append(net.layers * 4 * tokens**2 * net.width / costs.flops(net, tokens, 0, False).forward)
+    assert shares[0] == pytest.approx(shares[1], abs=0.03)
+
+
+def test_every_row_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(host, "SIZES", ((64, 96, 9),))
+    monkeypatch.setattr(host, "VAE_SIZE", (64, 96, 9))
+    monkeypatch.setattr(host, "REAL", (64, 96, 13))
+    monkeypatch.setattr(host, "ROUNDS", 1)
+    monkeypatch.setattr(network, "CLIPS", 6)
+    monkeypatch.setattr(network, "ROUNDS", 1)
+    monkeypatch.setattr(speed.pose_draw, "FRAMES", 3)
+    out, drawn = tmp_path / "speed.json", tmp_path / "speed.png"
+    monkeypatch.setattr(sys, "argv", ["speed", "--json", str(out), "--plot", str(drawn)])
+    speed.main()
+    found = json.loads(out.read_text())
+    for key in ("step_ratio", "vae_ratio"):
+        assert found[key].keys() == CONTEXTS.keys() and all(value > 0 for value in found[key].values())
+    rows = {row["what"]: row for row in found["rows"]}
+    assert list(rows) == ["vae", "step", "whole", "train", "pose_draw"]
+    assert (rows["step"]["frames"], rows["step"]["tokens"]) == (9, 3 * 6 * 4)
+    for name, split in rows["whole"]["split"].items():
+        assert split.keys() >= {"Sampler", "Decode"} and sum(split.values()) == pytest.approx(1, abs=0.02), name
+    assert rows["whole"]["driver_pass"].keys() == {name for name, context in CONTEXTS.items() if context.cached}
+    assert rows["whole"]["memory"].keys() == rows["train"]["ratios"].keys() == CONTEXTS.keys()
+    assert rows["train"]["ratios"]["joint"]["median"] == 1
+    assert rows["pose_draw"]["dwpose"]["median"] > 0
+    assert read_image(drawn).shape[2] == 3
+    assert "driver pass" in capsys.readouterr().out
+
+
+def test_a_seed_below_nothing_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["speed", "--seed", "-1"])
+    with pytest.raises(SystemExit):
+        speed.main()
+    assert "--seed is -1, expected 0 or more" in capsys.readouterr().err
