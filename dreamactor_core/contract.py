@@ -77,6 +77,7 @@ class Contract:
         frames: Frames of a training clip, lead-in included.
         sizes: Training sizes of one half, "WxH", comma-separated.
         skeleton: Skeleton convention (`openpose18`, `openpose18+face+hands`), empty for rgb.
+        normalised: Share of the training skeletons that were normalised by their box, 0 to 1; negative when unknown.
         pairs: Where training pairs came from: `self`, `ground_truth`, `synthetic` or `filmed`.
         prompt_language: Language of the training prompts.
         backbone_sha256, parent_sha256, dataset_sha256: Of the files it was trained from; empty when unknown.
@@ -92,6 +93,7 @@ class Contract:
     frames: int = 81
     sizes: str = ""
     skeleton: str = ""
+    normalised: float = -1.0
     pairs: str = ""
     prompt_language: str = "en"
     backbone_sha256: str = ""
@@ -118,6 +120,11 @@ class Contract:
                 f"the LoRA's contract is impossible: fps {self.fps:g}, lead-in {self.lead_in:g} s, {self.frames} frames; "
                 f"expected {MIN_FPS:g} to {MAX_FPS:g} fps, a lead-in of 0 to 60 s and 4n+1 frames; re-export it"
             )
+
+    @property
+    def mostly_normalised(self) -> bool:
+        """Whether skeletons are to be put in the middle by their box: what most of training looked like."""
+        return self.normalised > 0.5
 
     def to_metadata(self) -> dict[str, str]:
         """Safetensors metadata, with the ModelSpec fields that model managers show."""

@@ -176,6 +176,8 @@ class InContextConditioning(io.ComfyNode):
             kept = kept_for(model, model.model.process_latent_in(condition.motion), motion_cache, layout.context.name)
             values |= motion_values(kept)
             info = kept.info
+        if contract.mostly_normalised:
+            info += "; skeletons were put in the middle by their box in training: draw them with fit = people"
         preview = (rearrange(condition.composite, "1 c t h w -> t h w c") + 1) / 2
         stride = vae.spacial_compression_encode()
         shown = condition.known

@@ -42,7 +42,7 @@ def weights_of(model: PoseModel, download: bool = False) -> dict[WeightFile, Pat
     found = {file: weights.find(file, folders) for file in (model.detector, model.network)}
     absent = [file for file, path in found.items() if path is None]
     if absent and not download:
-        raise weights.missing(absent, folders[0])
+        raise weights.missing(absent, folders[0], "turn on download in this node to have them fetched and checked")
     return {file: path or weights.fetch(file, folders[0], host_progress(file.size)) for file, path in found.items()}
 
 

@@ -108,6 +108,7 @@ class Data(Section):
     poses: Literal["file", "extract", "none"] = "extract"
     pose_model: Literal["dwpose", "rtmw", "animal"] = "dwpose"
     pose_weights: Path | None = None  # folder of the estimator's networks, for `extract`
+    device: Literal["auto", "cuda", "cpu"] = "auto"  # of the estimator; auto: CUDA where torch has it, or an error
     captions: Literal["file", "describe", "service", "none"] = "file"
     service: Literal["gemini", "openai_compatible"] = "gemini"  # of Text Fusion, with its `model` and, if not the usual, `base_url`
     model: str = ""
@@ -151,29 +152,29 @@ class Train(Section):
 
     cache: Path | None = None  # None: that of this run
     init_lora: Path | None = None  # warm start: weights only; a run that was stopped goes on by itself
-    rank: int = Field(256, gt=0)
-    steps: int = Field(50_000, gt=0)
+    rank: int = Field(256, gt=0)  # the paper's
+    steps: int = Field(50_000, gt=0)  # of the optimizer
     batch: int = Field(2, gt=0)
-    accumulate: int = Field(1, gt=0)
+    accumulate: int = Field(1, gt=0)  # micro-batches of a step: each holds batch / (processes x accumulate) samples in memory
     optimizer: Literal["adamw", "adamw8bit", "muon"] = "adamw"
     lr: float = Field(5e-5, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     schedule: Literal["constant", "trapezoid", "cosine"] = "constant"
     warmup: int = Field(0, ge=0)
-    clip_norm: float = Field(1.0, gt=0)
-    ema: float = Field(0.0, ge=0, lt=1)  # 0: none
-    loss: Literal["generated", "full"] = "generated"
+    clip_norm: float = Field(1.0, gt=0)  # of the gradient
+    ema: float = Field(0.0, ge=0, lt=1)  # of the weights that are saved; 0: none
+    loss: Literal["generated", "full"] = "generated"  # over the result's half, or over the driver's too
     weighting: Literal["none", "min_snr"] = "none"
     timesteps: Timesteps = Timesteps()
-    drop_text: float = Field(0.1, ge=0, le=1)
+    drop_text: float = Field(0.1, ge=0, le=1)  # share of samples that are shown an empty prompt, for classifier-free guidance
     checkpointing: bool = True  # gradients
     sharding: Literal["none", "fsdp2"] = "none"  # of the network over the processes of `accelerate launch`
     compile: bool = False
     every: int = Field(500, gt=0)  # steps between checkpoints and validations
     keep: int = Field(2, gt=0)  # LoRA files of earlier checkpoints to keep
-    validate_on: int = Field(32, ge=0)
-    sample_sheets: int = Field(4, ge=0)  # samples on a sheet; 0: none
-    sample_every: int = Field(2000, gt=0)
+    validate_on: int = Field(32, ge=0)  # held-out samples; each costs eight forward passes
+    sample_sheets: int = Field(0, ge=0)  # samples on a sheet; 0: none
+    sample_every: int = Field(2000, gt=0)  # a multiple of `every`
     sample_workflow: Path | None = None  # API workflow for the sheets; None: of marionette, the one that ships
     tensorboard: bool = True
     seed: int = Field(0, ge=0)
@@ -184,12 +185,13 @@ class Synthesize(Section):
 
     sources: Path | None = None  # None: the manifest of `data`
     references: Path | None = None  # None: the sources
-    count: int = Field(0, ge=0)  # units; 0: every source with every reference
+    count: int = Field(0, ge=0)  # pairs, drawn out of all that can be; 0: every source with every reference
     same_kind: bool = False  # only pairs whose `appearance` is of one body family; for drawn worlds
     teacher: Literal["direct", "comfyui"] = "direct"
     lora: Path | None = None  # direct: the pose LoRA
     workflow: Path | None = None  # comfyui: an API workflow
-    inputs: dict[str, str] = {}  # comfyui: `reference`, `driving_poses`, `prompt` ... to "node title.input", `output` to a title
+    # comfyui: `reference`, `driving_poses`, `prompt` ... to "node title.input" or a list of such, `output` to a title
+    inputs: dict[str, str | tuple[str, ...]] = {}
     servers: tuple[str, ...] = ()  # comfyui: addresses; none: as many as `workers`, started here
     retarget: bool = True
     steps: int = Field(20, gt=0)
@@ -225,7 +227,7 @@ class Score(Section):
     prompts: Path | None = None  # folder of edited questions; what is not there is as it ships
     dimensions: tuple[Grade, ...] = ("imaging_quality", "motion_smoothness", "temporal_consistency", "appearance_consistency")
     measures: tuple[Literal["identity", "motion", "motion_flow", "flicker"], ...] = ("identity", "motion", "flicker")
-    pose_model: Literal["dwpose", "rtmw", "animal"] = "rtmw"  # for `motion`
+    pose_model: Literal["dwpose", "rtmw", "animal"] = "dwpose"  # for `motion`; its networks are in data.pose_weights too
     workers: int = Field(0, ge=0)  # samples at once; 0: one a core
 
     @model_validator(mode="after")
@@ -272,6 +274,21 @@ class Config(Section):
     filter: Filter = Filter()
     review: Review = Review()
     notes: dict[str, str] = {}  # of a preset: memory, seconds a step, disk a clip, each with where it is from
+
+    @model_validator(mode="after")
+    def _sheets_can_be_made(self) -> Config:
+        name, train = self.backbone.name, self.train
+        if train.sample_sheets and name == "wan2.2-i2v-a14b":
+            raise ValueError(
+                f"train.sample_sheets is {train.sample_sheets} for {name}, expected 0: its workflow needs the LoRAs of both "
+                f"experts, and a run makes one"
+            )
+        if train.sample_sheets and train.sample_workflow is None and name != "marionette":
+            raise ValueError(
+                f"train.sample_sheets is {train.sample_sheets} and train.sample_workflow is not given; name an API workflow of "
+                f"workflows/api/ whose loaders name the files of your ComfyUI, or set sample_sheets: 0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _context_fits(self) -> Config:

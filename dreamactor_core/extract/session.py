@@ -24,9 +24,9 @@ def runtime() -> Any:
     except ImportError as error:
         pip = f'"{sys.executable}" -m pip install'
         raise ExtractError(
-            f"the Python package onnxruntime cannot be imported ({error}), expected it in ComfyUI's Python. Type `{pip} "
+            f"the Python package onnxruntime cannot be imported ({error}), expected it in the Python that runs this. Type `{pip} "
             f"onnxruntime-gpu` on a machine with an NVIDIA GPU, `{pip} onnxruntime` on any other (never both: they overwrite "
-            f"each other), and restart ComfyUI"
+            f"each other), and restart ComfyUI or the run"
         ) from error
 
 
@@ -35,7 +35,7 @@ def _no_cuda(ort: Any, got: str) -> ExtractError:
     return ExtractError(
         f"{got}, but onnxruntime {ort.__version__} offers {', '.join(ort.get_available_providers())}, expected "
         f"{PROVIDERS['cuda']}. Type `{pip} uninstall -y onnxruntime onnxruntime-gpu`, then `{pip} install onnxruntime-gpu`, and "
-        f"restart ComfyUI; or set device to cpu"
+        f"restart ComfyUI or the run; or set device to cpu"
     )
 
 
@@ -48,9 +48,9 @@ def _cuda_did_not_load(ort: Any, path: Path, provider: str) -> ExtractError:
     pip = f'"{sys.executable}" -m pip'
     return ExtractError(
         f"{path.name} was to run on CUDA and came up on {provider}: the CUDA or cuDNN libraries that onnxruntime {ort.__version__} "
-        f"({built}) needs did not load. ComfyUI's torch {has}, expected an onnxruntime-gpu for the same. Type `{pip} uninstall -y "
+        f"({built}) needs did not load. torch {has}, expected an onnxruntime-gpu for the same. Type `{pip} uninstall -y "
         f"onnxruntime onnxruntime-gpu`, install the onnxruntime-gpu for {match} as https://onnxruntime.ai/docs/install says, and "
-        f"restart ComfyUI; or set device to cpu"
+        f"restart ComfyUI or the run; or set device to cpu"
     )
 
 
@@ -66,7 +66,7 @@ def choose_device(wanted: str, host_has_cuda: bool) -> Device:
     if wanted == "cpu" or (wanted == "auto" and not host_has_cuda):
         return "cpu"
     if PROVIDERS["cuda"] not in ort.get_available_providers():
-        raise _no_cuda(ort, "device is cuda" if wanted == "cuda" else "ComfyUI runs on an NVIDIA GPU")
+        raise _no_cuda(ort, "device is cuda" if wanted == "cuda" else "device is auto on an NVIDIA GPU")
     return "cuda"
 
 

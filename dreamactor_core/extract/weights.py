@@ -58,16 +58,15 @@ def sha256_of(path: Path) -> str:
     return _digest(str(path), status.st_size, status.st_mtime_ns)
 
 
-def missing(files: Sequence[WeightFile], folder: Path) -> ExtractError:
-    """The error for files that are nowhere: which, where they belong, where they come from."""
+def missing(files: Sequence[WeightFile], folder: Path, or_else: str) -> ExtractError:
+    """The error for files that are nowhere: which, where they belong, where they come from, and what else one can do."""
     listed = "".join(
         f"\n- {file.name} ({file.size / 1e6:.0f} MB, sha256 {file.sha256[:12]}...), from {file.sources[0].url}"
         + (f", where it is {_MEMBER} inside the zip: rename it" if file.sources[0].archive_sha256 else "")
         for file in files
     )
     return ExtractError(
-        f"{len(files)} weight file(s) are missing, expected in {folder}:{listed}\nPut them there, or turn on download in this "
-        f"node to have them fetched and checked"
+        f"{len(files)} weight file(s) are missing, expected in {folder}:{listed}\nPut them there, or {or_else}"
     )
 
 

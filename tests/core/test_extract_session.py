@@ -38,7 +38,7 @@ def test_the_device_is_the_one_asked_for(offers: list[str]) -> None:
 def test_a_gpu_that_cannot_be_used_is_an_error_and_not_the_cpu(offers: list[str]) -> None:
     with pytest.raises(ExtractError, match=r"device is cuda, but onnxruntime .* expected CUDAExec.* pip install onnxruntime-gpu"):
         choose_device("cuda", host_has_cuda=True)
-    with pytest.raises(ExtractError, match=r"ComfyUI runs on an NVIDIA GPU, but onnxruntime .* or set device to cpu"):
+    with pytest.raises(ExtractError, match=r"device is auto on an NVIDIA GPU, but onnxruntime .* or set device to cpu"):
         choose_device("auto", host_has_cuda=True)
 
 

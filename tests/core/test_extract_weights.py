@@ -126,7 +126,7 @@ def test_files_are_found_by_each_name_in_each_folder_and_one_below(tmp_path: Pat
 
 def test_what_is_missing_is_named_with_its_place_and_its_source() -> None:
     model = MODELS["rtmw"]
-    message = str(weights.missing([model.detector, model.network], Path("models/detection")))
+    message = str(weights.missing([model.detector, model.network], Path("models/detection"), "turn on download"))
     for part in (
         "2 weight file(s) are missing, expected in", "models", "yolox_m_8xb8-300e_humanart-c2c7a14a.onnx (101 MB",
         "rtmw-dw-x-l_simcc-cocktail14_270e-384x288_20231122.onnx (229 MB", "https://download.openmmlab.com/mmpose",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import hashlib
 import io
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -210,6 +212,27 @@ def test_the_lock_pins_every_requirement() -> None:
     lock = pins("requirements/lock.txt")
     for path in ("requirements/torch.txt", "requirements/dev.txt", "requirements/training.txt"):
         assert pins(path).items() <= lock.items(), path
+
+
+def test_training_s_requirements_list_what_training_imports() -> None:
+    """Who trains on a machine without ComfyUI installs that file alone."""
+    called = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml", "websocket": "websocket-client",
+              "scenedetect": "scenedetect-headless"}  # fmt: skip
+    listed = {
+        re.split(r"[=><; ]", line)[0].lower() for line in (ROOT / "requirements/training.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    }  # fmt: skip
+    imported = set()
+    for path in (path for folder in ("training", "dreamactor_core", "headless") for path in (ROOT / folder).rglob("*.py")):
+        if path.is_relative_to(ROOT / "training/files/host"):  # runs in a ComfyUI
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                imported.add((node.module or "").split(".")[0])
+            elif isinstance(node, ast.Import):
+                imported |= {name.name.split(".")[0] for name in node.names}
+    ours = {"training", "dreamactor_core", "headless", "bootstrap"}
+    assert {called.get(name, name).lower() for name in imported - ours - sys.stdlib_module_names} <= listed
 
 
 def test_assets_are_offered_and_the_user_s_files_stay(tmp_path: Path) -> None:

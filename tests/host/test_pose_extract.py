@@ -297,7 +297,7 @@ def test_auto_takes_cuda_where_the_host_runs_on_it_and_not_on_an_amd_gpu(
     monkeypatch.setattr(comfy.model_management, "is_nvidia", lambda: nvidia)
     images = as_images(draw(HEIGHT, WIDTH, [stander()]))
     if nvidia:
-        with pytest.raises(RuntimeError, match="ComfyUI runs on an NVIDIA GPU, but onnxruntime"):
+        with pytest.raises(RuntimeError, match="device is auto on an NVIDIA GPU, but onnxruntime"):
             extract(pack, images, device="auto")
     else:
         assert "device: cpu" in extract(pack, images, device="auto")[3]

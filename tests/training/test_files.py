@@ -57,7 +57,7 @@ def test_the_verb_names_the_file(tmp_path: Path) -> None:
     out = write_run(settings(tmp_path / "run"))
     status, said, _ = call("export", out)
     assert status == 0
-    target = out / "dreamactor_m2_pose_marionette.safetensors"
+    target = out / "dreamactor_m2_marionette_pose.safetensors"
     assert str(target) in said and read(target).contract().backbone == "marionette"
     config = tmp_path / "run.yaml"
     config.write_text(f"preset: marionette\nout: {out.as_posix()}\n", "utf-8")
@@ -73,7 +73,7 @@ def test_each_expert_gets_a_file_of_its_own(tmp_path: Path) -> None:
     for expert in ("high_noise", "low_noise"):
         run = settings(tmp_path / expert, "wan2.2-i2v-a14b", backbone={"path": folder, "expert": expert})
         names.append(export(write_run(run)).name)
-    assert names == [f"dreamactor_m2_pose_wan2.2-i2v-a14b_{expert}.safetensors" for expert in ("high_noise", "low_noise")]
+    assert names == [f"dreamactor_m2_wan2.2_i2v_a14b_pose_{expert}.safetensors" for expert in ("high_noise", "low_noise")]
 
 
 def spoil(run: Any, what: str) -> None:

@@ -39,7 +39,7 @@ def clip(moves: list[int]) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, model = tmp_path_factory.mktemp("networks"), MODELS["rtmw"]
+    folder, model = tmp_path_factory.mktemp("networks"), MODELS["dwpose"]
     rectangle_detector(folder / model.detector.name, 320, packed=True)
     dot_network(folder / model.network.name, JOINTS[model.layout], (256, 192), (9.0, 9.0))
     return folder

@@ -72,7 +72,7 @@ def test_ctrl_c_ends_soon(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         said = process.communicate()[1].decode()
         limit.cancel()
-        assert process.returncode == 130 and "goes on from here" in said
+        assert process.returncode == 130 and "goes on from what is saved" in said
 
 
 def test_a_full_disk_is_told_and_nothing_half_written_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

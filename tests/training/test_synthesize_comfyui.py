@@ -25,7 +25,9 @@ INPUTS = {
 
 def test_inputs_are_found_by_title_or_id() -> None:
     found = places(read_workflow(WORKFLOW), INPUTS | {"seed": "13.seed"})
-    assert found["seed"] == Place("13", "seed") and found["reference"] == Place("3", "image") and found["output"] == Place("15")
+    assert found["seed"] == (Place("13", "seed"),) and found["output"] == (Place("15"),)
+    several = places(read_workflow(WORKFLOW), INPUTS | {"width": ("Skeleton.width", "In-context conditioning.width")})
+    assert several["width"] == (Place("7", "width"), Place("8", "width"))
 
 
 @pytest.mark.parametrize(
@@ -40,6 +42,8 @@ def test_inputs_are_found_by_title_or_id() -> None:
         ({"reference": None}, "has no `reference`"),
         ({"output": None}, "has no `output`"),
         ({"output": "Reslt"}, "0 nodes are titled 'Reslt'"),
+        ({"output": ("Result", "Decode")}, "output names 2 nodes, expected the one"),
+        ({"width": ("Skeleton.width", "Decode.width")}, "'Decode' has no input 'width'"),
     ],
 )
 def test_inputs_that_the_workflow_does_not_have(tmp_path: Path, changes: dict, message: str) -> None:
@@ -53,10 +57,10 @@ def test_only_what_the_result_needs_is_run() -> None:
     where = places(workflow, {
         "reference": "Reference.image", "driving_video": "Driving video.file", "prompt": "Prompt.text", "output": "Result",
     })  # fmt: skip
-    kinds = [node["class_type"] for node in comfyui.leading_to(workflow, where["output"].node).values()]
+    kinds = [node["class_type"] for node in comfyui.leading_to(workflow, where["output"][0].node).values()]
     assert "DreamActorTextFusion" in kinds and "PreviewAny" not in kinds and "LoadVideo" in kinds
-    workflow[where["prompt"].node]["inputs"]["text"] = "a bird flies"
-    told = [node["class_type"] for node in comfyui.leading_to(workflow, where["output"].node).values()]
+    workflow[where["prompt"][0].node]["inputs"]["text"] = "a bird flies"
+    told = [node["class_type"] for node in comfyui.leading_to(workflow, where["output"][0].node).values()]
     assert sorted(kinds) == sorted([*told, "DreamActorTextFusion"])
 
 

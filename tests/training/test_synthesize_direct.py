@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from synthesis import FRAMES, HEIGHT, LEAD_IN, POSE_LORA, RGB_LORA, WIDTH, config, draw
 
+from dreamactor_core.augment import MARGIN
 from dreamactor_core.clips import ClipSpec
 from dreamactor_core.contract import Contract
 from dreamactor_core.layout import SpatialLayout
@@ -90,6 +91,16 @@ def test_without_retargeting_the_skeleton_is_the_sources_own(folder: Path, teach
     assert not np.array_equal(one.skeleton, teacher.job(units[0]).skeleton)
 
 
+def test_skeletons_are_placed_as_the_lora_was_trained(teacher: DirectTeacher, units: list[Unit]) -> None:
+    boxed = DirectTeacher.__new__(DirectTeacher)
+    boxed.__dict__ |= teacher.__dict__ | {"contract": replace(teacher.contract, normalised=1.0)}
+    plain, placed = (np.argwhere(each.job(units[0]).skeleton.any((0, 3))) for each in (teacher, boxed))
+    assert not np.array_equal(plain, placed)
+    low, high = placed.min(0), placed.max(0)
+    _, height, width = units[0].shape
+    assert abs((low[1] + high[1] + 1) / 2 - width / 2) <= 1 and abs(high[0] - height * (1 - MARGIN)) <= 2, "on the lower margin"
+
+
 def test_guidance_moves_the_result_and_at_one_there_is_none(teacher: DirectTeacher, units: list[Unit]) -> None:
     strong = DirectTeacher.__new__(DirectTeacher)
     strong.__dict__ |= teacher.__dict__ | {"settings": teacher.settings.model_copy(update={"cfg": 3.0})}
@@ -151,7 +162,7 @@ def test_loras_that_cannot_be_the_teacher(folder: Path, tmp_path: Path) -> None:
     refused(POSE_LORA, "lead-in of 8 frames, this run's clips have 12 fps and 4", {"clip": {"lead_in": 0.3333}})
     save_file({}, tmp_path / "bare.safetensors", safe_metadata())
     refused(tmp_path / "bare.safetensors", "covers 0 feed-forward layers")
-    two = {"backbone": {"name": "wan2.2-i2v-a14b", "expert": "high_noise"}}
+    two = {"backbone": {"name": "wan2.2-i2v-a14b", "expert": "high_noise"}, "train": {"sample_sheets": 0}}
     refused(POSE_LORA, "both experts; use teacher: comfyui", two)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from drawn_clips import write_clips
+from drawn_clips import write_clips, write_run
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from short_runs import furthest, run_file, trained, write_cache
@@ -44,6 +45,43 @@ def plain(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("plain")
     trained(world, out)
     return out
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"backbone": {"name": "wan2.1-i2v-14b"}}, "sample_workflow is not given; name an API workflow"),
+        ({"backbone": {"name": "wan2.2-i2v-a14b", "expert": "low_noise"}}, "sample_sheets is 4 for wan2.2-i2v-a14b, expected 0"),
+    ],
+)
+def test_sheets_that_can_t_be_made_are_refused_before_anything_is_done(tmp_path: Path, sections: dict, said: str) -> None:
+    """The file's own `data` and `cache` would take hours before `train` finds out."""
+    with pytest.raises(UserError, match=said):
+        config.load(write_run(tmp_path / "run.yaml", tmp_path, train={"sample_sheets": 4}, **sections))
+
+
+def test_ctrl_c_saves_the_step(world: Path, plain: Path, tmp_path: Path) -> None:
+    """Interrupted between two checkpoints, the run goes on from that step and ends with the same weights."""
+    settings = config.load(run_file(world, tmp_path, steps=4, every=4))
+    trainer, steps = Trainer(settings), []
+    whole = trainer.step
+
+    def step(number: int) -> float:
+        steps.append(number)
+        if number == 1:
+            signal.raise_signal(signal.SIGINT)
+        return whole(number)
+
+    trainer.step = step
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert steps == [0, 1], "the step is ended"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    again = Trainer(settings)
+    assert again.first == 2
+    again.run()
+    other = tmp_path / "other"
+    assert furthest(load_file(tmp_path / "train" / "lora.safetensors"), trained(world, other, steps=4, every=4)) == 0
 
 
 def log_of(out: Path) -> list[dict[str, float]]:

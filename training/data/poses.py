@@ -43,9 +43,9 @@ def weight_files(data: Data) -> dict[WeightFile, Path]:
 
 
 @functools.cache
-def _extractor(model: str, detector: Path, network: Path) -> Extractor:
+def _extractor(model: str, wanted: str, detector: Path, network: Path) -> Extractor:
     try:
-        device = session.choose_device("auto", torch.cuda.is_available())
+        device = session.choose_device(wanted, torch.cuda.is_available())
         loaded = [session.load(path, device) for path in (detector, network)]
     except ExtractError as error:
         raise UserError(f"data.poses is extract: {error}") from error
@@ -54,7 +54,7 @@ def _extractor(model: str, detector: Path, network: Path) -> Extractor:
 
 def extractor(data: Data) -> Extractor:
     """The estimator, loaded once a process. Raises UserError when a file is missing or does not load."""
-    return _extractor(data.pose_model, *weight_files(data).values())
+    return _extractor(data.pose_model, data.device, *weight_files(data).values())
 
 
 def unload() -> None:

@@ -88,7 +88,8 @@ def export(run: Path, out: Path | None = None, dtype: str = "fp16", unfinished: 
             why = "training went wrong" if not value.isfinite().all() else f"{dtype} can't hold it, take bf16 or fp32"
             raise UserError(f"{file.path}: {key} has values that are not numbers as {dtype}: {why}")
     expert = "" if backbone.expert == "both" else f"_{backbone.expert}"
-    target = out or folder.parent / f"dreamactor_m2_{settings.variant}_{backbone.name}{expert}.safetensors"
+    name = backbone.name.replace("-", "_")  # the shipped workflows name it like that
+    target = out or folder.parent / f"dreamactor_m2_{name}_{settings.variant}{expert}.safetensors"
     if target.suffix != ".safetensors":
         raise UserError(f"--out is {target}, expected a name that ends with .safetensors")
     if target.resolve() == file.path.resolve():

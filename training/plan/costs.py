@@ -25,11 +25,13 @@ def video_tokens(net: Network, width: int, height: int, frames: int, layout: str
 
 @dataclass(frozen=True)
 class Apart:
-    """Tokens of one sample with a cached motion context: of the result, of the driver, and how many pairs of them attend."""
+    """Tokens of one sample with a cached motion context: of the result, of the driver, and how many pairs of them attend;
+    `again`: of how many the attention is computed once more in the backward pass, with checkpointing or without."""
 
     result: int
     driver: int
     pairs: int
+    again: int
 
     @property
     def all(self) -> int:
@@ -41,8 +43,9 @@ def tokens_apart(net: Network, width: int, height: int, frames: int, context: Mo
     result = video_tokens(net, width, height, frames, None)
     driver = video_tokens(net, width // context.scale, height // context.scale, frames, None)
     length = latent_frames(frames)
-    share = 1 if context.near is None else min(2 * context.near + 1, length) / length
-    return Apart(result, driver, round(result * (result + driver * share) + driver**2))
+    part = context.near is not None and 2 * context.near + 1 < length
+    seen = round(result * (result + driver * ((2 * context.near + 1) / length if part else 1)))
+    return Apart(result, driver, seen + driver**2, seen if part else 0)
 
 
 def lora_parameters(net: Network, rank: int) -> int:
@@ -74,8 +77,8 @@ def flops(
     frozen weights once more, attention 2.5 times (half of that where the text's side needs no gradient), the LoRA twice; nothing
     before the first LoRA, in the first block, is needed.
 
-    With a cached motion context (`apart`, whose tokens `tokens` counts) fewer pairs attend, and the driver asks nothing of
-    the text.
+    With a cached motion context (`apart`, whose tokens `tokens` counts) fewer pairs attend, the driver asks nothing of the
+    text, and attention to a neighbourhood is made again for the backward pass.
     """
     n, d, f = tokens, net.width, net.inner
     text = net.text if text is None else text
@@ -97,7 +100,8 @@ def flops(
         return Flops(forward, 0, 0)
     first = 2 * n * d * f + 2 * lora - 2 * n * d * rank
     whole = linear + attention_backward * (attention + across / 2) + feed + 2 * lora
-    return Flops(forward, first + (net.layers - 1) * whole + out, net.layers * block if checkpointing else 0)
+    again = (net.layers * block if checkpointing else 0) + (0 if apart is None else (net.layers - 1) * 4 * apart.again * d)
+    return Flops(forward, first + (net.layers - 1) * whole + out, again)
 
 
 def activations_per_token(net: Network, rank: int, half: bool) -> int:

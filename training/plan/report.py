@@ -44,6 +44,8 @@ def made(settings: Config, speed: float, card: float, most: int) -> dict[str, An
     Args:
         speed: Operations a second of a device. card: bytes of its memory. most: the most devices to look at.
     """
+    from training.train.validation import LEVELS  # with all that trains
+
     train, backbone = settings.train, settings.backbone
     config, source = config_of(backbone)
     net = network(backbone.name, config)
@@ -75,6 +77,7 @@ def made(settings: Config, speed: float, card: float, most: int) -> dict[str, An
     suggestion = suggested(settings, memory, card, most)
     devices = suggestion["devices"] or 1
     seconds = per_sample.total * train.batch / speed / devices
+    validation = train.validate_on * 2 * len(LEVELS) * per_sample.forward / speed / devices
     variants = settings.cache.variants if settings.variant == "pose" else 1
     disk = costs.cache_bytes(net, width, height, spec.frames, spec.lead_in, variants, context=context)
     count = clips(settings)
@@ -97,8 +100,11 @@ def made(settings: Config, speed: float, card: float, most: int) -> dict[str, An
         "card": card,
         "seconds_per_step": seconds,
         "hours": seconds * train.steps / 3600,
+        "validation_seconds": validation,
         "steps": train.steps,
         "batch": train.batch,
+        "every": train.every,
+        "encodes": settings.variant == "pose" and not settings.cache.variants,
         "disk_per_clip": {"total": sum(disk.values()), **disk},
         "clips": count,
         "disk": None if count is None else count * sum(disk.values()),
@@ -122,6 +128,8 @@ def suggested(settings: Config, memory: Any, card: float, most: int) -> dict[str
         ways.append("backbone.base: fp8 or int8")
     if settings.train.optimizer == "adamw":
         ways.append("train.optimizer: adamw8bit")
+    if places > 1:
+        ways.append(f"train.accumulate: {settings.train.batch}, so that samples go through one by one")
     ways += ["a smaller clip.sizes or clip.frames", "a train.batch that more devices can share"]
     return {"devices": None, "how": "", "memory": memory(1, False).total, "advice": ", ".join(ways)}
 
@@ -159,7 +167,9 @@ def printed(plan: dict[str, Any]) -> str:
         lines.append(f"devices       does not fit into {size(plan['card'])}: {size(found['memory'])}; try {found['advice']}")
     lines += [
         f"time          {plan['seconds_per_step']:.3g} s a step at {plan['speed'] / 1e12:g}e12 operations a second, "
-        f"{plan['hours']:.3g} h for {plan['steps']:,} steps",
+        f"{plan['hours']:.3g} h for {plan['steps']:,} steps; {plan['validation_seconds']:.3g} s a validation, one every "
+        f"{plan['every']:,} steps",
+        *(["  (without the VAE, which encodes the skeletons of every step: cache.variants is 0)"] * plan["encodes"]),
         f"cache         {size(plan['disk_per_clip']['total'])} a clip; "
         + ("no manifest yet" if plan["clips"] is None else f"{size(plan['disk'])} for {plan['clips']:,} clips"),
         *(f"note          {key}: {value}" for key, value in plan["notes"].items()),

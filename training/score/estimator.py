@@ -35,10 +35,10 @@ def load_estimator(run: Config) -> Callable[[np.ndarray], PoseSequence]:
         paths = [weights.find(file, [Path(folder)]) for file in (model.detector, model.network)]
         absent = [file for file, path in zip((model.detector, model.network), paths, strict=True) if path is None]
         if absent:
-            raise weights.missing(absent, Path(folder))
+            raise weights.missing(absent, Path(folder), "take motion out of score.measures")
         import torch  # it knows whether there is a GPU
 
-        device = session.choose_device("auto", torch.cuda.is_available())
+        device = session.choose_device(run.data.device, torch.cuda.is_available())
         networks = [session.load(path, device) for path in paths if path is not None]
         extractor = Extractor(model, networks[0], networks[1], _THRESHOLD, _LEAST, _MOST)
     except ExtractError as error:

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,24 +87,34 @@ def _node(workflow: Prompt, name: str, key: str) -> str:
     return found[0]
 
 
-def places(workflow: Prompt, mapping: dict[str, str]) -> dict[str, Place]:
-    """Where each of our inputs goes. Raises UserError for a name of ours, a node or an input that is not there."""
+def _place(workflow: Prompt, key: str, text: str) -> Place:
+    node, dot, name = text.rpartition(".")
+    if not dot:
+        raise UserError(f"synthesize.inputs.{key} is {text!r}, expected a node's title or id, a dot and its input's name")
+    place = Place(_node(workflow, node, key), name)
+    there = workflow[place.node]["inputs"]
+    if name not in there:
+        raise UserError(f"synthesize.inputs.{key}: the node {node!r} has no input {name!r}; it has {', '.join(sorted(there))}")
+    return place
+
+
+def places(workflow: Prompt, mapping: Mapping[str, str | tuple[str, ...]]) -> dict[str, tuple[Place, ...]]:
+    """Where each of our inputs goes, to one place or several.
+
+    Raises UserError for a name of ours, a node or an input that is not there.
+    """
     known = (*FILES, *VALUES, OUTPUT)
-    found = {}
-    for key, text in mapping.items():
+    found: dict[str, tuple[Place, ...]] = {}
+    for key, given in mapping.items():
         if key not in known:
             raise UserError(f"synthesize.inputs has {key!r}, expected names out of {', '.join(known)}")
+        texts = (given,) if isinstance(given, str) else given
         if key == OUTPUT:
-            found[key] = Place(_node(workflow, text, key))
-            continue
-        node, dot, name = text.rpartition(".")
-        if not dot:
-            raise UserError(f"synthesize.inputs.{key} is {text!r}, expected a node's title or id, a dot and its input's name")
-        place = Place(_node(workflow, node, key), name)
-        there = workflow[place.node]["inputs"]
-        if name not in there:
-            raise UserError(f"synthesize.inputs.{key}: the node {node!r} has no input {name!r}; it has {', '.join(sorted(there))}")
-        found[key] = place
+            if len(texts) != 1:
+                raise UserError(f"synthesize.inputs.output names {len(texts)} nodes, expected the one that saves the video")
+            found[key] = (Place(_node(workflow, texts[0], key)),)
+        else:
+            found[key] = tuple(_place(workflow, key, text) for text in texts)
     if OUTPUT not in found:
         raise UserError("synthesize.inputs has no `output`, expected the title of the node that saves the video")
     if "reference" not in found:
@@ -127,7 +137,7 @@ def leading_to(workflow: Prompt, output: str) -> Prompt:
     return {name: node for name, node in workflow.items() if name in kept}
 
 
-def _retargets(config: Config, where: dict[str, Place]) -> bool:
+def _retargets(config: Config, where: Mapping[str, object]) -> bool:
     """Whether we retarget the poses: a workflow that takes the reference's poses does it by itself."""
     return config.synthesize.retarget and "reference_poses" not in where and "driving_video" not in where
 
@@ -211,12 +221,13 @@ class ComfyTeacher:
         spec = self.config.clip.spec(unit.source.frames)
         prompt = copy.deepcopy(self.workflow)
         written = self._written(unit, spec, folder)
-        for key, place in self.places.items():
-            if key in written:
-                prompt[place.node]["inputs"][place.name] = self._upload(written[key])
-            elif key in VALUES:
-                prompt[place.node]["inputs"][place.name] = VALUES[key](unit, spec)
-        output = self.places[OUTPUT].node
+        for key, all_places in self.places.items():
+            if key == OUTPUT:
+                continue
+            value = self._upload(written[key]) if key in written else VALUES[key](unit, spec)
+            for place in all_places:
+                prompt[place.node]["inputs"][place.name] = value
+        output = self.places[OUTPUT][0].node
         prompt = leading_to(prompt, output)
         entries = [e for e in files(self.client.run(prompt).get(output, {})) if Path(e["filename"]).suffix.lower() in _VIDEOS]
         if len(entries) != 1:

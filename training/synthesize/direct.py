@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
+from dreamactor_core.augment import normalise
 from dreamactor_core.clips import ClipSpec, trim_lead_in
 from dreamactor_core.conditions import build_condition
 from dreamactor_core.contract import Contract, ContractError, check_lora
@@ -152,6 +153,8 @@ class DirectTeacher:
             poses = poses.without("left_hand", "right_hand")
         if "face" not in self.contract.skeleton:
             poses = poses.without("face")
+        if self.contract.mostly_normalised:
+            poses = normalise(poses, height, width)
         skeleton = draw_skeleton(poses, height, width)
         if not skeleton.any():
             raise UserError(f"nothing of the skeleton of {unit.source.id} on {unit.reference.id} is within the picture")

@@ -33,6 +33,7 @@ def contract_of(settings: Config, backbone: VideoBackbone, cache: Cache) -> Cont
         motion_context=settings.motion_context,
         fps=settings.clip.fps, lead_in=settings.clip.spec().lead_in / settings.clip.fps, frames=settings.clip.frames,
         sizes=",".join(f"{w}x{h}" for w, h in settings.clip.sizes), skeleton=cache.header("skeleton"),
+        normalised=settings.cache.augment.normalise if settings.variant == "pose" else -1.0,
         pairs=cache.header("pairs"), backbone_sha256=backbone_sha256(backbone),
         parent_sha256=sha256(parent) if parent else "", dataset_sha256=cache.fingerprint(),
     )  # fmt: skip

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -202,8 +204,9 @@ class Trainer:
         often = 0.1 if sys.stderr.isatty() else 60.0  # seconds; a log file need not hold every step
         steps = range(self.first, train.steps)
         progress = tqdm(steps, initial=self.first, total=train.steps, disable=not self.main, unit="step", mininterval=often)
-        with nullcontext() if log is None else log:
-            if self.first and not self._was_looked_at(log):  # it was ended between the checkpoint and this
+        with nullcontext() if log is None else log, _interrupts(accelerator.num_processes == 1) as interrupted:
+            due = self.first % train.every == 0 or self.first == train.steps
+            if self.first and due and not self._was_looked_at(log):  # it was ended between the checkpoint and this
                 self._look(self.first, log)
             for step in progress:
                 recent.append(self.step(step))
@@ -218,6 +221,9 @@ class Trainer:
                 if done % train.every == 0 or done == train.steps:
                     self.save(done)
                     self._look(done, log)
+                if interrupted.is_set():
+                    self.save(done)
+                    raise KeyboardInterrupt
         accelerator.wait_for_everyone()
 
     def _was_looked_at(self, log: Log | None) -> bool:
@@ -245,6 +251,30 @@ class Trainer:
                 except (RuntimeError, OSError, UserError) as error:
                     tqdm.write(f"warning: there is no sample sheet of step {step}: {error}", sys.stderr)
             self.accelerator.wait_for_everyone()
+
+
+@contextmanager
+def _interrupts(alone: bool) -> Iterator[threading.Event]:
+    """Within it the first Ctrl-C sets the event, so that the step is ended and saved; a second one is as always.
+
+    With several processes it is as always from the first one on: they are not all interrupted within the same step.
+    """
+    event = threading.Event()
+    if not alone or threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def ask(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGINT, before)
+        tqdm.write("stopping after this step, which is saved; once more, and what is since the last checkpoint is lost", sys.stderr)
+        event.set()
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Log:

@@ -25,15 +25,8 @@ _SHOWN = 6  # frames of a clip on a sheet
 
 
 def workflow_of(settings: Config) -> Prompt:
-    """The API workflow that a run's samples go through. Raises UserError when there is none."""
-    path = settings.train.sample_workflow
-    if path is None:
-        if settings.backbone.name != "marionette":
-            raise UserError(
-                f"train.sample_sheets is {settings.train.sample_sheets} and train.sample_workflow is not given; name an API "
-                f"workflow of workflows/api/ whose loaders name the files of your ComfyUI, or set sample_sheets: 0"
-            )
-        path = ROOT / "workflows" / "api" / f"marionette_{settings.variant}.json"
+    """The API workflow that a run's samples go through. Raises UserError when it can't be read."""
+    path = settings.train.sample_workflow or ROOT / "workflows" / "api" / f"marionette_{settings.variant}.json"
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
