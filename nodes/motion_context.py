@@ -15,7 +15,7 @@ import comfy.model_management
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ..dreamactor_core.motion_context import MotionContext, attend_with_motion, get_context, token_places, window
+from ..dreamactor_core.motion_context import MotionContext, attend_with_motion, token_places
 from .motion_keys import Kept, MotionKeys
 
 _KEY = "dreamactor_m2_motion"
@@ -60,14 +60,16 @@ def see_driver_apart(model: Any, context: MotionContext) -> None:
 
 
 def _count_driver(prepare: Any, model: Any, noise_shape: Any, conds: dict[str, Any], *rest: Any, **more: Any) -> Any:
-    """Around the host's estimate of a step's memory, which knows of the result's tokens alone."""
+    """Around the host's estimate of a step's memory, which knows of the result's tokens alone.
+
+    A token of the driver counts as much as one of the result. It takes a little less: its keys and values, once more as copies
+    beside the result's, and those of the next block, which are on their way.
+    """
     kept = [cond["model_conds"][KEPT].cond for group in conds.values() for cond in group if KEPT in cond.get("model_conds", {})]
     if kept:
         *size, width = noise_shape
-        motion, near = kept[0].motion, get_context(kept[0].context).near
-        frames = motion.shape[2] if near is None else window(0, motion.shape[2], near)[1]
-        seen = frames * motion.shape[3] * motion.shape[4] / (motion.shape[2] * size[-1] * width)
-        noise_shape = [*size, width * (1 + seen)]
+        height, wide = kept[0].motion.shape[3:]
+        noise_shape = [*size, width + height * wide / size[-1]]
     return prepare(model, noise_shape, conds, *rest, **more)
 
 
@@ -130,13 +132,13 @@ class _Context:
 
     def _part(self, network: Any, kept: Kept, options: Options) -> tuple[torch.Tensor, MotionKeys]:
         """The driver as far as one of the host's context windows shows it, or all of it."""
-        motion, shown_part = kept.motion, options.get("context_window")
-        if shown_part is None and kept.keys is not None:
+        motion, window = kept.motion, options.get("context_window")
+        if window is None and kept.keys is not None:
             return motion, kept.keys
         frames = tuple(range(motion.shape[2]))
-        if shown_part is not None:
-            anchor = getattr(shown_part, "causal_anchor_index", None)  # a frame in front that is not kept
-            frames = (*([anchor] if anchor is not None and anchor >= 0 else []), *shown_part.index_list)
+        if window is not None:
+            anchor = getattr(window, "causal_anchor_index", None)  # a frame in front that is not kept
+            frames = (*([anchor] if anchor is not None and anchor >= 0 else []), *window.index_list)
         shown = motion[:, :, list(frames)]
         tokens = shown.shape[2] * shown.shape[3] * shown.shape[4] // (network.patch_size[1] * network.patch_size[2])
         return shown, kept.window(frames, len(network.blocks), tokens, network.dim)

@@ -56,7 +56,7 @@ def table(rows: list[dict[str, Any]]) -> str:
                 line(named, {name: one["median"] for name, one in row[key].items()}, row)
         for key in ("memory", "driver_pass"):
             if key in row:
-                line(key.replace("_", " "), row[key], row)
+                line(key.replace("_", " "), {name: one["median"] for name, one in row[key].items()}, row)
         for name, split in row.get("split", {}).items():
             parts = sorted(split.items(), key=lambda item: -item[1])
             lines.append(f"  {name}: " + ", ".join(f"{title} {share:.1%}" for title, share in parts if share >= 0.005))

@@ -22,12 +22,14 @@ class Clock:
     Attributes:
         begun: Title of each node, and when it began.
         steps: Steps of the sampler that were done, and when.
+        ended: When the run did.
     """
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         self.now = now
         self.begun: list[tuple[str, float]] = []
         self.steps: list[tuple[int, float]] = []
+        self.ended = float("nan")
 
     def __call__(self, progress: Progress) -> None:
         if not self.begun or self.begun[-1][0] != progress.title:
@@ -45,9 +47,9 @@ class Clock:
         """Seconds from the sampler's begin to its first step's end."""
         return self.steps[0][1] - dict(self.begun)[SAMPLER]
 
-    def nodes(self, ended: float) -> dict[str, float]:
-        """Seconds of each node, of a run that ended then."""
-        ends = [start for _, start in self.begun[1:]] + [ended]
+    def nodes(self) -> dict[str, float]:
+        """Seconds of each node that was run; those whose results were kept are not among them."""
+        ends = [start for _, start in self.begun[1:]] + [self.ended]
         found: dict[str, float] = {}
         for (title, start), end in zip(self.begun, ends, strict=True):
             found[title] = found.get(title, 0.0) + end - start
@@ -60,33 +62,35 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {name: round(value, 3) for name, value in found.items()}
 
 
-def timed(client: Client, graph: Prompt) -> tuple[Clock, float]:
-    """Run a graph; returns its clock and its seconds."""
+def timed(client: Client, graph: Prompt) -> Clock:
+    """Run a graph, and follow it."""
     id_by_title(graph, SAMPLER)  # the clock goes by titles
-    clock, started = Clock(), time.perf_counter()
+    clock = Clock()
     client.run(graph, clock)
-    return clock, time.perf_counter() - started
+    clock.ended = clock.now()
+    return clock
 
 
 class Memory:
-    """Within it, a server's device is watched: `most` is how many bytes more than at the begin were in use, of the GPU's memory or
-    of the machine's. What else runs on the machine counts too."""
+    """Within it, a server's device is watched: `most` is how many bytes more than at the begin were taken, of the GPU's memory
+    (what torch has reserved there) or of the machine's. What else runs on the machine counts too."""
 
     def __init__(self, client: Client) -> None:
         self.url, self.most = f"{client.url}/system_stats", 0.0
+        self._session = requests.Session()
+        self._session.trust_env = False  # a configured proxy is not for a server of ours
         self._ended = threading.Event()
 
     def _used(self) -> float:
-        device = requests.get(self.url, timeout=60).json()["devices"][0]
-        return device["vram_total"] - device["vram_free"]
+        device = self._session.get(self.url, timeout=60).json()["devices"][0]
+        return device["vram_total"] - device["vram_free"] if device["type"] == "cpu" else device["torch_vram_total"]
 
-    def _watch(self) -> None:
+    def _watch(self, before: float) -> None:
         while not self._ended.wait(_LOOKS):
-            self.most = max(self.most, self._used() - self._before)
+            self.most = max(self.most, self._used() - before)
 
     def __enter__(self) -> Memory:
-        self._before = self._used()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread = threading.Thread(target=self._watch, args=(self._used(),), daemon=True)
         self._thread.start()
         return self
 

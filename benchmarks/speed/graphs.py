@@ -30,8 +30,8 @@ def write_loras(folder: Path) -> None:
 
 
 def write_material(folder: Path, seed: int, number: int) -> None:
-    """A reference and a driver."""
-    scene = sample_scene(rng_for("test", 0, seed, number), "human", frames=121, lead=None)
+    """A reference and a driver that is long enough for every size."""
+    scene = sample_scene(rng_for("test", 0, seed, number), "human", frames=81, lead=None)
     write_image(folder / f"reference{number}.png", scene.draw()[0][0])
     poses = to_pose_keypoint(from_body_joints(scene.keypoints(), HEIGHT, WIDTH))
     (folder / f"poses{number}.json").write_text(json.dumps({"frames": poses, "frame_ms": 1000 / FPS}))
@@ -91,7 +91,7 @@ def vae_graphs(size: tuple[int, int, int], round_: int) -> dict[str, Prompt]:
         conditioning, kind = id_by_title(graph, "In-context conditioning"), by_title(graph, "Decode")["class_type"]
         _without_video(graph)
         decode = {"samples": [conditioning, 2], "vae": graph[conditioning]["inputs"]["vae"]}
-        graph["decode"] = {"class_type": kind, "inputs": decode}
+        graph["decode"] = {"class_type": kind, "inputs": decode, "_meta": {"title": "Decode"}}
         graph["save"] = {"class_type": "PreviewImage", "inputs": {"images": ["decode", 0]}}
         made[name] = graph
     return made

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import requests
 
-from benchmarks.speed.clocks import Memory, spread, timed
+from benchmarks.speed.clocks import Clock, Memory, spread, timed
 from benchmarks.speed.graphs import PLAIN, count, step_graphs, vae_graphs, whole_graphs, write_loras, write_material
 from dreamactor_core.motion_context import CONTEXTS
-from headless.client import Client
+from headless.client import Client, Prompt
 from headless.server import HostServer
 
 REAL = (128, 192, 81)
 SIZES = ((64, 96, 33), (128, 192, 33), REAL, (256, 384, 49))
 """Width, height and frames, 4n+1 with the lead-in."""
-VAE_SIZE = (128, 192, 33)
 STEPS, ROUNDS = 5, 3
+_NODES = ("In-context conditioning", "Decode")
+"""What encodes, and what decodes."""
+_TRIES = 3
 
 
 def ratios(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
@@ -39,47 +43,63 @@ def _steps(client: Client, size: tuple[int, int, int], seed: int) -> dict[str, A
     seconds: dict[str, list[float]] = {name: [] for name in (PLAIN, *CONTEXTS)}
     for round_ in range(ROUNDS):
         for name, graph in step_graphs(size, seed + round_, STEPS).items():
-            seconds[name].append(timed(client, graph)[0].step())
+            seconds[name].append(timed(client, graph).step())
     return _row("step", size, seconds)
 
 
 def _vae(client: Client) -> dict[str, Any]:
-    """Runs of the graphs that do nothing but encode and decode, once before the clock runs: networks are loaded then."""
+    """The nodes that encode and decode, with nothing sampled between them; each round has pictures of its own, and before the clock
+    runs the networks are loaded."""
     seconds: dict[str, list[float]] = {name: [] for name in (PLAIN, *CONTEXTS)}
-    width, height, _ = VAE_SIZE
-    for graph in vae_graphs((width, height, 13), 0).values():
-        client.run(graph)
-    for round_ in range(ROUNDS):
-        for name, graph in vae_graphs(VAE_SIZE, round_).items():
-            started = time.perf_counter()
-            client.run(graph)
-            seconds[name].append(time.perf_counter() - started)
-    return _row("vae", VAE_SIZE, seconds)
+    for round_ in range(ROUNDS + 1):
+        for name, graph in vae_graphs(REAL, round_).items():
+            nodes = timed(client, graph).nodes()
+            if round_:
+                seconds[name].append(sum(nodes[title] for title in _NODES))
+    return _row("vae", REAL, seconds)
+
+
+def _from_nothing(client: Client, graph: Prompt) -> Clock:
+    """A run in which nothing is kept from earlier ones."""
+    session = requests.Session()
+    session.trust_env = False  # a configured proxy is not for a server of ours
+    for _ in range(_TRIES):
+        session.post(f"{client.url}/free", json={"unload_models": True, "free_memory": True}, timeout=60).raise_for_status()
+        time.sleep(2)  # it is done between two graphs, and not at all when one begins before that
+        clock = timed(client, graph)
+        if all(made["_meta"]["title"] in dict(clock.begun) for made in graph.values() if "_meta" in made):
+            return clock
+    raise RuntimeError(f"the server kept results of earlier runs in {_TRIES} runs, though it was asked to free them")
 
 
 def _whole(client: Client, seed: int) -> dict[str, Any]:
     """Runs of the whole workflow from nothing: their time, how it is split, memory, and the driver's own pass.
 
-    The row has `split` (of each context and plain, the share of each node's time), `memory` (the most that was in use, to plain's)
-    and `driver_pass` (what a cached context's first step takes longer than plain's first does, in plain steps).
+    The row has `split` (of each context and plain, the share of each node's time in the last round), `memory` (the most that was
+    taken, to plain's; without it where plain's could not be seen) and `driver_pass` (what a cached context's first step takes
+    longer than plain's first does, in plain steps: differences of single steps, so mind their spread).
     """
-    seconds: dict[str, list[float]] = {}
-    splits, memory, first, step = {}, {}, {}, {}
-    for name, graph in whole_graphs(REAL, seed).items():
-        requests.post(f"{client.url}/free", json={"unload_models": True, "free_memory": True}, timeout=60).raise_for_status()
-        time.sleep(2)  # it is done between two graphs
-        with Memory(client) as used:
-            clock, took = timed(client, graph)
-        nodes = clock.nodes(clock.begun[0][1] + took)
-        splits[name] = {title: round(value / sum(nodes.values()), 4) for title, value in nodes.items() if value > 0.001 * took}
-        seconds[name], memory[name] = [took], used.most
-        first[name], step[name] = clock.before_first(), clock.step()
-    longer = {name: first[name] - step[name] for name in seconds}
-    own = {name: (longer[name] - longer[PLAIN]) / step[PLAIN] for name, context in CONTEXTS.items() if context.cached}
-    return _row(
-        "whole", REAL, seconds, split=splits, driver_pass={name: round(value, 2) for name, value in own.items()},
-        memory={name: round(memory[name] / memory[PLAIN], 3) for name in CONTEXTS},
-    )  # fmt: skip
+    seconds: dict[str, list[float]] = {name: [] for name in (PLAIN, *CONTEXTS)}
+    memory: dict[str, list[float]] = {name: [] for name in seconds}
+    own: dict[str, list[float]] = {name: [] for name, context in CONTEXTS.items() if context.cached}
+    splits = {}
+    timed(client, whole_graphs(REAL, seed)[PLAIN])  # the first one to write a video
+    for round_ in range(ROUNDS):
+        longer, step = {}, 0.0
+        for name, graph in whole_graphs(REAL, seed + round_).items():
+            with Memory(client) as used:
+                clock = _from_nothing(client, graph)
+            nodes = clock.nodes()
+            total = sum(nodes.values())
+            splits[name] = {title: round(value / total, 4) for title, value in nodes.items() if value > 0.001 * total}
+            seconds[name].append(total)
+            memory[name].append(used.most)
+            longer[name] = clock.before_first() - clock.step()
+            step = clock.step() if name == PLAIN else step
+        for name, values in own.items():
+            values.append((longer[name] - longer[PLAIN]) / step)
+    row = _row("whole", REAL, seconds, split=splits, driver_pass={name: spread(values) for name, values in own.items()})
+    return row | ({"memory": ratios(memory)} if min(memory[PLAIN]) > 0 else {})
 
 
 def measure(seed: int) -> list[dict[str, Any]]:
@@ -92,9 +112,9 @@ def measure(seed: int) -> list[dict[str, Any]]:
         # what is made of reference and driver is kept from round to round: sampling is what is timed
         with HostServer(arguments=["--extra-model-paths-config", str(paths), "--cache-lru", "100"]) as server:
             client = Client(server.url)
-            for number in range(count(ROUNDS)):
+            for number in range(count(ROUNDS + 1)):
                 write_material(server.input_dir, seed, number)
-            rows.append(_vae(client))
-            rows.extend(_steps(client, size, seed) for size in SIZES)
-            rows.append(_whole(client, seed))
+            for make in (_vae, *(partial(_steps, size=size, seed=seed) for size in SIZES), partial(_whole, seed=seed)):
+                rows.append(make(client))
+                print(json.dumps(rows[-1]), file=sys.stderr, flush=True)  # what follows takes minutes
     return rows

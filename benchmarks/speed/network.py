@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from benchmarks.speed.clocks import spread
@@ -50,8 +51,16 @@ def _bare(trainer: Trainer) -> Callable[[], None]:
     return run
 
 
+def _now() -> float:
+    """When all that the device was given is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def measure() -> dict[str, Any]:
-    """A row `train`: `ratios` of each context's training step to the paper's, and `bare`, of a step to the network's own passes."""
+    """A row `train`: `ratios` of each context's training step to the paper's, and `bare`, of a step to the network's own passes;
+    neither is compiled."""
     to_joint: dict[str, list[float]] = {name: [] for name in CONTEXTS}
     to_bare: dict[str, list[float]] = {name: [] for name in CONTEXTS}
     with tempfile.TemporaryDirectory() as folder:
@@ -60,11 +69,11 @@ def measure() -> dict[str, Any]:
         for round_ in range(ROUNDS + 1):  # the first does not count
             seconds = {}
             for name, trainer in trainers.items():
-                started = time.perf_counter()
+                started = _now()
                 trainer.step(round_)
-                between = time.perf_counter()
+                between = _now()
                 bare[name]()
-                seconds[name] = between - started, time.perf_counter() - between
+                seconds[name] = between - started, _now() - between
             if round_:
                 for name, (step, passes) in seconds.items():
                     to_joint[name].append(step / seconds[JOINT.name][0])

@@ -27,7 +27,8 @@ def test_steps_are_timed_by_their_number_not_by_the_messages() -> None:
         clock(Progress("5", title, value, 5))  # messages of two steps were left out
     assert clock.step() == pytest.approx(0.3)
     assert clock.before_first() == 1
-    assert clock.nodes(15.0) == pytest.approx({"Skeleton": 1, "Sampler": 3, "Decode": 3})
+    clock.ended = 15.0
+    assert clock.nodes() == pytest.approx({"Skeleton": 1, "Sampler": 3, "Decode": 3})
 
 
 def test_all_graphs_sample_as_many_frames(tmp_path: Path) -> None:
@@ -54,7 +55,6 @@ def test_the_real_size_has_the_share_of_attention_of_a_large_network() -> None:
 
 def test_every_row_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(host, "SIZES", ((64, 96, 9),))
-    monkeypatch.setattr(host, "VAE_SIZE", (64, 96, 9))
     monkeypatch.setattr(host, "REAL", (64, 96, 13))
     monkeypatch.setattr(host, "ROUNDS", 1)
     monkeypatch.setattr(network, "CLIPS", 6)
@@ -70,10 +70,11 @@ def test_every_row_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     assert list(rows) == ["vae", "step", "whole", "train", "pose_draw"]
     assert (rows["step"]["frames"], rows["step"]["tokens"]) == (9, 3 * 6 * 4)
     for name, split in rows["whole"]["split"].items():
-        assert split.keys() >= {"Sampler", "Decode"} and sum(split.values()) == pytest.approx(1, abs=0.02), name
+        assert split.keys() >= {"Small backbone", "In-context conditioning", "Sampler", "Decode"}, f"{name}: something was kept"
+        assert sum(split.values()) == pytest.approx(1, abs=0.02), name
     assert rows["whole"]["driver_pass"].keys() == {name for name, context in CONTEXTS.items() if context.cached}
-    assert rows["whole"]["memory"].keys() == rows["train"]["ratios"].keys() == CONTEXTS.keys()
-    assert rows["train"]["ratios"]["joint"]["median"] == 1
+    assert all(value["median"] > 0.5 for value in rows["train"]["bare"].values()), "a step is not without the network's passes"
+    assert rows["train"]["ratios"].keys() == CONTEXTS.keys()
     assert rows["pose_draw"]["dwpose"]["median"] > 0
     assert read_image(drawn).shape[2] == 3
     assert "driver pass" in capsys.readouterr().out

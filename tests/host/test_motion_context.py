@@ -165,7 +165,7 @@ def test_the_memory_that_is_asked_for_counts_the_driver(
 
     monkeypatch.setattr(network, "memory_required", note)
     wide = WIDTH // 8
-    for name, expected in (("joint", 2), ("cached", 2), ("cached_near", 1 + 3 / 5), ("cached_half", 1 + 1 / 4)):
+    for name, expected in (("joint", 2), ("cached", 2), ("cached_near", 2), ("cached_half", 1 + 1 / 4)):
         model = loaded(pack, base, lora_of(shelf, name))
         asked.clear()
         run(model, conditioned(pack, base, toy_nodes, model))
