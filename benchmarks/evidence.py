@@ -185,6 +185,8 @@ def measure_group(
     figures = []
     for pair, result, other in zip(pairs, results, others, strict=True):
         found = judge(pair, result, other, pair.truth[LEAD_IN:])
+        if seen.get("elsewhere"):  # no other driver was tried
+            found |= {"psnr_other": float("nan"), "iou_other": float("nan")}
         labels, parts = pair.labels[LEAD_IN:], len(PARTS[pair.scene.character.plan])
         moving = moving_parts(labels, pair.labels[0], parts)
         found["motion"] = motion_agreement(segment(result, palette_of(pair)), labels, moving)

@@ -29,7 +29,7 @@ def test_the_rgb_lora_names_the_pose_lora_that_it_started_from() -> None:
     with safe_open(LORA_FOLDER / "marionette_rgb.safetensors", "pt") as file:
         contract = Contract.from_metadata(file.metadata())
     assert contract.parent_sha256 == sha256(LORA_FOLDER / "marionette_pose.safetensors")
-    assert contract.pairs == "ground_truth"
+    assert contract.pairs == "synthetic"
 
 
 def test_all_weights_together_are_small_enough_for_a_repository() -> None:
