@@ -276,21 +276,6 @@ class Config(Section):
     notes: dict[str, str] = {}  # of a preset: memory, seconds a step, disk a clip, each with where it is from
 
     @model_validator(mode="after")
-    def _sheets_can_be_made(self) -> Config:
-        name, train = self.backbone.name, self.train
-        if train.sample_sheets and name == "wan2.2-i2v-a14b":
-            raise ValueError(
-                f"train.sample_sheets is {train.sample_sheets} for {name}, expected 0: its workflow needs the LoRAs of both "
-                f"experts, and a run makes one"
-            )
-        if train.sample_sheets and train.sample_workflow is None and name != "marionette":
-            raise ValueError(
-                f"train.sample_sheets is {train.sample_sheets} and train.sample_workflow is not given; name an API workflow of "
-                f"workflows/api/ whose loaders name the files of your ComfyUI, or set sample_sheets: 0"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _context_fits(self) -> Config:
         context = get_context(self.motion_context)
         if context.cached and self.layout != "spatial":
@@ -304,6 +289,21 @@ class Config(Section):
                 check_size(height, width, MULTIPLE * context.scale)
             except ValueError as error:
                 raise ValueError(f"clip.sizes has {width}x{height}, with motion_context {context.name}: {error}") from error
+        return self
+
+    @model_validator(mode="after")
+    def _sheets_can_be_made(self) -> Config:
+        name, train = self.backbone.name, self.train
+        if train.sample_sheets and name == "wan2.2-i2v-a14b":
+            raise ValueError(
+                f"train.sample_sheets is {train.sample_sheets} for {name}, expected 0: its workflow needs the LoRAs of both "
+                f"experts, and a run makes one"
+            )
+        if train.sample_sheets and train.sample_workflow is None and name != "marionette":
+            raise ValueError(
+                f"train.sample_sheets is {train.sample_sheets} and train.sample_workflow is not given; name an API workflow of "
+                f"workflows/api/ whose loaders name the files of your ComfyUI, or set sample_sheets: 0"
+            )
         return self
 
     @field_validator("out")
