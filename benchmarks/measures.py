@@ -94,15 +94,13 @@ def motion_agreement(found: np.ndarray, labels: np.ndarray, parts: list[int]) ->
 
 
 def size_error(found: np.ndarray, labels: np.ndarray, parts: int) -> float:
-    """How far the parts' sizes are from the truth's: mean of |log ratio|, about 0.1 for a tenth too long and too wide.
-
-    A part's size is a length, as proportions are ratios of lengths: the square root of its area over the clip.
+    """How far the parts' areas over the clip are from the truth's: mean of |log ratio|, about 0.1 for a tenth too large.
 
     Nothing of a part found counts as a single pixel of it; nan when no part can be judged.
     """
     true = [int((labels == part).sum()) for part in range(1, parts + 1)]
     made = [int((found == part).sum()) for part in range(1, parts + 1)]
-    values = [abs(np.log(max(m, 1) / t)) / 2 for m, t in zip(made, true, strict=True) if t >= _FEW * len(labels)]
+    values = [abs(np.log(max(m, 1) / t)) for m, t in zip(made, true, strict=True) if t >= _FEW * len(labels)]
     return float(np.mean(values)) if values else float("nan")
 
 

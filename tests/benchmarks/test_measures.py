@@ -65,13 +65,13 @@ def test_perfect_and_constant_offset() -> None:
     assert structural_similarity(truth, truth) == pytest.approx(1.0, abs=1e-4)
 
 
-def test_size_error_is_the_ratio_of_lengths() -> None:
+def test_size_error_is_the_ratio_of_areas() -> None:
     labels = bar(2, 1) | bar(10, 2)
     assert size_error(labels, labels, 2) == 0
     wider = labels.copy()
     wider[:, :, 6:8] = 1  # six columns for four
-    assert size_error(wider, labels, 2) == pytest.approx(np.log(1.5) / 4)
-    assert size_error(np.zeros_like(labels), labels, 2) == pytest.approx(np.log(8))
+    assert size_error(wider, labels, 2) == pytest.approx(np.log(1.5) / 2)
+    assert size_error(np.zeros_like(labels), labels, 2) == pytest.approx(np.log(64))
 
 
 def test_a_cartoon_and_a_human_differ_in_proportions_by_more_than_half() -> None:
