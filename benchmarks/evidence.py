@@ -6,8 +6,8 @@
 Every row is judged on the same held-out pairs: identities and motions of the test split, which no training seed reaches. Human
 drivers move humans and cartoons; non-human drivers (quadrupeds, birds) another animal of their kind. The paper's pose variant is
 driven by what an estimator of human poses finds, and such a one finds no joints on an animal: with non-human drivers its skeleton
-video is black. What it would do with an estimator that knows animals stands beside it, as `nonhuman_skeleton`. Proportions
-are not retargeted: how a driver's build leaks into the result is part of what is asked.
+video is black. What it would do with an estimator that knows animals stands beside it, as `nonhuman_skeleton`, for the rows
+that are compared in it. Proportions are not retargeted: how a driver's build leaks into the result is part of what is asked.
 """
 
 from __future__ import annotations
@@ -59,8 +59,15 @@ GROUPS: dict[str, tuple[tuple[Plan, Plan], ...]] = {
 """Driver's and reference's body plan, in turn."""
 ELSEWHERE = "human_elsewhere"
 """Human drivers filmed from another place: their skeletons are put in the middle by their box, as Pose Draw does."""
+SKELETON = "nonhuman_skeleton"
+"""Non-human drivers as an estimator that knows animals sees them."""
 TEACHER = "pose_teacher"
 """A row beside the recipe's: the pose LoRA that made the synthetic pairs and that the rgb rows begin with."""
+MORE: dict[str, dict[str, tuple[str, ...]]] = {
+    "human": {ELSEWHERE: ("pose_full", "pose_no_norm", "pose_no_aug")},
+    "nonhuman": {SKELETON: ("pose_full", TEACHER)},
+}
+"""The same pairs, seen differently: for the rows that are compared in them, as each costs as much as a group of its own."""
 FIGURES = ("psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "motion")
 SPEC = ClipSpec(FRAMES, LEAD_IN, FPS)
 STEPS, SHIFT, _BATCH, _STREAM = 8, 5.0, 12, 7
@@ -204,9 +211,10 @@ def measure(loras: Path, row: str, seed: int, count: int) -> tuple[dict[str, Any
         figures, results = measure_group(network, pairs, seed)
         found[group], shown[group] = summary(figures), results[:2]
         every += figures
-        if network.contract.variant == "pose":
-            more, seen = ("nonhuman_skeleton", "sees_animals") if group == "nonhuman" else (ELSEWHERE, "elsewhere")
-            found[more] = summary(measure_group(network, pairs, seed, **{seen: True})[0])
+        for more, rows in MORE[group].items():
+            if row in rows:
+                seen = {"sees_animals": more == SKELETON, "elsewhere": more == ELSEWHERE}
+                found[more] = summary(measure_group(network, pairs, seed, **seen)[0])
     return found | {key: value for key, value in summary(every).items()}, shown
 
 
@@ -230,7 +238,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     keys = ("psnr", "psnr_still", "psnr_other", "ssim", "iou", "colour", "motion")
     lines = [f"{'row':18}{'drivers':20}" + "".join(f"{key:>12}" for key in keys)]
     for row in rows:
-        for group in (group for group in (*GROUPS, ELSEWHERE, "nonhuman_skeleton") if group in row):
+        for group in (group for group in (*GROUPS, ELSEWHERE, SKELETON) if group in row):
             values = ("-" if row[group][key] is None else f"{row[group][key]:.3f}" for key in keys)
             lines.append(f"{row['row']:18}{group:20}" + "".join(f"{value:>12}" for value in values))
     return "\n".join(lines)
@@ -240,7 +248,7 @@ def held_out(parser: argparse.ArgumentParser, loras: Path) -> None:
     """Arguments that name the LoRAs and the pairs that they are judged on."""
     parser.add_argument("--loras", type=Path, default=loras, help="the recipe's folder")
     parser.add_argument("--seed", type=int, default=0, help="draws another held-out set")
-    parser.add_argument("--pairs", type=_even_number, default=20, help="pairs of each group of drivers")
+    parser.add_argument("--pairs", type=_even_number, default=24, help="pairs of each group of drivers")
 
 
 def _even_number(text: str) -> int:

@@ -220,6 +220,15 @@ class Client:
         """Class type to the node's inputs, outputs and names; of one class, or of all."""
         return dict(self._get("/object_info" + (f"/{class_type}" if class_type else "")).json())
 
+    def system_stats(self) -> dict[str, Any]:
+        """The server's machine and devices, with how much of their memory is free."""
+        return dict(self._get("/system_stats").json())
+
+    def free(self) -> None:
+        """Unload all models and forget all results, between two workflows."""
+        body = {"unload_models": True, "free_memory": True}
+        self._session.post(f"{self.url}/free", json=body, timeout=self.timeout).raise_for_status()
+
     def upload(self, path: Path, name: str | None = None) -> str:
         """Copy a file into the server's input folder; returns the name to put into a loader's widget."""
         with path.open("rb") as file:

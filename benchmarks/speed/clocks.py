@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-import requests
-
 from headless.client import Client, Progress, Prompt, id_by_title
 
 SAMPLER = "Sampler"
@@ -76,13 +74,11 @@ class Memory:
     (what torch has reserved there) or of the machine's. What else runs on the machine counts too."""
 
     def __init__(self, client: Client) -> None:
-        self.url, self.most = f"{client.url}/system_stats", 0.0
-        self._session = requests.Session()
-        self._session.trust_env = False  # a configured proxy is not for a server of ours
+        self._client, self.most = Client(client.url), 0.0  # its own connection, as it asks from another thread
         self._ended = threading.Event()
 
     def _used(self) -> float:
-        device = self._session.get(self.url, timeout=60).json()["devices"][0]
+        device = self._client.system_stats()["devices"][0]
         return device["vram_total"] - device["vram_free"] if device["type"] == "cpu" else device["torch_vram_total"]
 
     def _watch(self, before: float) -> None:

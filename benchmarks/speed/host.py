@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import requests
-
 from benchmarks.speed.clocks import Clock, Memory, spread, timed
 from benchmarks.speed.graphs import PLAIN, count, step_graphs, vae_graphs, whole_graphs, write_loras, write_material
 from dreamactor_core.motion_context import CONTEXTS
@@ -61,10 +59,8 @@ def _vae(client: Client) -> dict[str, Any]:
 
 def _from_nothing(client: Client, graph: Prompt) -> Clock:
     """A run in which nothing is kept from earlier ones."""
-    session = requests.Session()
-    session.trust_env = False  # a configured proxy is not for a server of ours
     for _ in range(_TRIES):
-        session.post(f"{client.url}/free", json={"unload_models": True, "free_memory": True}, timeout=60).raise_for_status()
+        client.free()
         time.sleep(2)  # it is done between two graphs, and not at all when one begins before that
         clock = timed(client, graph)
         if all(made["_meta"]["title"] in dict(clock.begun) for made in graph.values() if "_meta" in made):

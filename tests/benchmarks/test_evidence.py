@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import evidence
+from benchmarks import evidence_report as report
 from training import ablate, config
 from training.errors import UserError
 
@@ -37,6 +38,14 @@ def test_prompts_are_those_of_training() -> None:
     assert evidence.prompt_of(pair, "fused") == pair.scene.describe()
     assert evidence.prompt_of(pair, "none") == ""
     assert evidence.prompt_of(pair, "concatenated").startswith("the character ")
+
+
+def test_what_is_compared_is_measured() -> None:
+    """Rows leave out the drivers that no comparison asks them for, and no others. Raw video has no skeleton to vary."""
+    more = {name: rows for groups in evidence.MORE.values() for name, rows in groups.items()}
+    asked = {(group, row) for _, *both, group, _ in report.COMPARISONS for row in both if row.startswith("pose") and group in more}
+    assert len(asked) == 4 and all(row in more[group] for group, row in asked)
+    assert set(more) < set(report._GROUPS)
 
 
 def test_intervals_hold_the_mean_and_shrink_with_more_pairs() -> None:
