@@ -13,10 +13,11 @@ from training.marionette import train_vae
 from training.marionette.backbone import encode, load_vae, wan_statistics
 
 
-def test_a_finished_run_called_again_only_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def clip(split: str, index: int, frames: int) -> torch.Tensor:
-        return torch.rand(3, frames, 16, 16, generator=torch.Generator().manual_seed(index)) * 2 - 1
+def clip(split: str, index: int, frames: int) -> torch.Tensor:
+    return torch.rand(3, frames, 16, 16, generator=torch.Generator().manual_seed(index)) * 2 - 1
 
+
+def test_a_finished_run_called_again_only_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shipped = tmp_path / "models" / "vae.safetensors"
     monkeypatch.setattr(train_vae, "sample_clip", clip)
     monkeypatch.setattr(train_vae, "VAE_FILE", shipped)
@@ -34,3 +35,18 @@ def test_a_finished_run_called_again_only_exports(tmp_path: Path, monkeypatch: p
     latents = torch.cat([encode(vae, clip("train", 10**6 + k, 9)[None]) for k in range(200)])
     for found, expected in zip((latents.mean((0, 2, 3, 4)), latents.std((0, 2, 3, 4))), wan_statistics(vae), strict=True):
         assert (found - expected.flatten()).abs().max() < 0.05, (found, expected)
+
+
+def test_a_decoder_alone_goes_on_and_latents_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What networks have learnt of latents holds with the new file."""
+    shipped = train_vae.VAE_FILE
+    arguments = ["train_vae", "--steps", "2", "--batch", "1", "--frames", "5", "--out", str(tmp_path), "--decoder-of", str(shipped)]
+    monkeypatch.setattr(train_vae, "sample_clip", clip)
+    monkeypatch.setattr(sys, "argv", arguments)
+    train_vae.main()
+    before, after = load_file(shipped), load_file(tmp_path / shipped.name)
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert changed and all(key.startswith(("decoder.", "conv2.")) for key in changed)
+    monkeypatch.setattr(sys, "argv", [*arguments[:-1], str(tmp_path / "missing.safetensors")])
+    with pytest.raises(SystemExit):
+        train_vae.main()

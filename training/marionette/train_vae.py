@@ -1,8 +1,10 @@
 """Train the small Wan 2.1 VAE on the drawn world.
 
     python -m training.marionette.train_vae --out runs/vae
+    python -m training.marionette.train_vae --out runs/vae_decoder --decoder-of models/vae/marionette_vae.safetensors
 
-The network is diffusers' AutoencoderKLWan at base dimension 16, which is the module that the stock loaders know.
+The second goes on with a decoder alone: latents stay what they are, and so do the networks and LoRAs that learnt from them. The
+network is diffusers' AutoencoderKLWan at base dimension 16, which is the module that the stock loaders know.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from dreamactor_core.poses import from_body_joints
 from dreamactor_core.skeleton import draw_skeleton
 from headless.media import write_image
 from training.checkpoint import TrainState, update_ema
-from training.marionette.backbone import VAE_CONFIG, VAE_FILE, encode, match_wan_statistics, save_vae
+from training.hashing import sha256
+from training.marionette.backbone import VAE_CONFIG, VAE_FILE, encode, load_vae, match_wan_statistics, save_vae
 from training.marionette.world import HEIGHT, WIDTH, Split, rng_for, sample_scene
 from training.optimizer import MuonAdamW, cosine_lr
 
@@ -118,17 +121,27 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=9, help="frames a clip, 4n+1")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--kl", type=float, default=1e-5, help="weight of the mean KL divergence per latent value")
+    parser.add_argument("--decoder-of", type=Path, help="go on with this VAE's decoder; its encoder stays as it is")
     parser.add_argument("--export", action="store_true", help="put the weights over the shipped ones: caches must be made again")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    if args.decoder_of and not args.decoder_of.is_file():
+        parser.error(f"--decoder-of is {args.decoder_of}, which is no file, expected a VAE that an earlier run saved")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(args.seed)
-    vae = AutoencoderKLWan(**VAE_CONFIG).to(device)
-    initialise(vae)
+    vae = AutoencoderKLWan(**VAE_CONFIG)
+    if args.decoder_of:
+        vae.load_state_dict(load_vae(args.decoder_of).state_dict())
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
+    else:
+        initialise(vae)
+    vae.to(device)
     optimizer = MuonAdamW(vae, lr=args.lr)
     ema = {k: v.detach().clone() for k, v in vae.state_dict().items()}
     names = ("batch", "frames", "steps", "picture_steps", "lr", "kl", "seed")  # steps: its schedule has no flat part to lengthen
     run = {name: getattr(args, name) for name in names}
+    run["decoder_of"] = sha256(args.decoder_of) if args.decoder_of else ""
     state = TrainState({"vae": vae}, optimizer.parts, {"vae": ema}, run)
     checkpoint = args.out / "state.safetensors"
     args.out.mkdir(parents=True, exist_ok=True)
@@ -138,12 +151,14 @@ def main() -> None:
     for step in range(first, args.steps):
         optimizer.set_lr(cosine_lr(step, args.steps, args.lr))
         # pictures first, then clips: frames are learned eight at a time, and motion on top of them
-        batch, frames = (args.batch * args.frames // 2, 1) if step < args.picture_steps else (args.batch, args.frames)
+        pictures = step < args.picture_steps and not args.decoder_of
+        batch, frames = (args.batch * args.frames // 2, 1) if pictures else (args.batch, args.frames)
         clips = [sample_clip("train", step * 64 + k, frames) for k in range(batch)]
         clip = torch.stack(clips).to(device)
         with torch.autocast(device.type, torch.bfloat16):
             posterior = vae.encode(clip).latent_dist
-            result = decode(vae, posterior.sample())
+            # an encoder that stays is met as the networks meet it, by its mean
+            result = decode(vae, posterior.mode() if args.decoder_of else posterior.sample())
         difference = result.float() - clip
         kl = 0.5 * (posterior.mean.float().square() + posterior.var.float() - 1 - posterior.logvar.float()).mean()
         loss = difference.abs().mean() + difference.square().mean() + args.kl * kl
@@ -168,9 +183,10 @@ def main() -> None:
             log.write(json.dumps({"step": step + 1, "validation_psnr": psnr}) + "\n")
             log.flush()
     vae.load_state_dict(ema)
-    latents = torch.cat([encode(vae, sample_clip("train", 10**6 + k, 9)[None].to(device)) for k in range(200)])
-    match_wan_statistics(vae.cpu(), latents.mean((0, 2, 3, 4)).cpu(), latents.std((0, 2, 3, 4)).cpu())
-    save_vae(vae, args.out / VAE_FILE.name)
+    if not args.decoder_of:
+        latents = torch.cat([encode(vae, sample_clip("train", 10**6 + k, 9)[None].to(device)) for k in range(200)])
+        match_wan_statistics(vae.cpu(), latents.mean((0, 2, 3, 4)).cpu(), latents.std((0, 2, 3, 4)).cpu())
+    save_vae(vae.cpu(), args.out / VAE_FILE.name)
     if args.export:
         save_vae(vae, VAE_FILE)
 
