@@ -17,10 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from scipy.stats import binomtest
 
 from dreamactor_core.clips import ClipSpec
-from dreamactor_core.layout import SpatialLayout
+from dreamactor_core.contract import Contract
+from dreamactor_core.layout import Layout, get_layout
+from dreamactor_core.motion_context import get_context
 from dreamactor_core.poses import from_body_joints
 from headless.atomic import atomic
 from training import backbones
@@ -34,7 +37,7 @@ from training.marionette.train_base import VALIDATION_SIGMAS
 from training.marionette.world import FPS, FRAMES, HEIGHT, LEAD_IN, WIDTH, Scene, rng_for, sample_scene
 from training.train.objective import Batch, losses
 
-SPEC, LAYOUT = ClipSpec(FRAMES, LEAD_IN, FPS), SpatialLayout()
+SPEC = ClipSpec(FRAMES, LEAD_IN, FPS)
 
 LIMBS = {
     "waves": "arms", "raises both arms": "arms", "swings the arms": "arms", "claps": "arms", "squats": "legs", "kicks": "legs",
@@ -52,35 +55,41 @@ def sample_clip(seed: int, index: int) -> tuple[Scene, str]:
     return scene, f"a {scene.character.plan} {rng.choice(others)}"
 
 
-def load_pose_model() -> tuple[VideoBackbone, torch.nn.Module, Encoders]:
-    """The shipped backbone with the shipped pose LoRA, and its encoders."""
+def load_pose_model() -> tuple[VideoBackbone, torch.nn.Module, Encoders, Layout]:
+    """The shipped backbone with the pose LoRA of the shipped workflows, its encoders, and the LoRA's layout."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    backbone, path = backbones.get(Backbone(name="marionette")), LORA_FOLDER / "marionette_pose.safetensors"
+    backbone, path = backbones.get(Backbone(name="marionette")), LORA_FOLDER / "marionette_pose_cached.safetensors"
+    with safe_open(path, "pt") as file:
+        contract = Contract.from_metadata(file.metadata(), path.name)
     model = backbone.load_transformer()
+    backbone.use_context(model, get_context(contract.motion_context))
     add_lora(model, rank_of(path), backbone.family)
     load_lora(model, path, backbone.rename)
-    return backbone, model.to(device).eval(), backbone.load_encoders(device)
+    layout = get_layout(contract.layout, contract.motion_context)
+    return backbone, model.to(device).eval(), backbone.load_encoders(device), layout
 
 
 @torch.no_grad()
-def errors(backbone: VideoBackbone, model: torch.nn.Module, encoders: Encoders, seed: int, count: int) -> np.ndarray:
+def errors(
+    backbone: VideoBackbone, model: torch.nn.Module, encoders: Encoders, layout: Layout, seed: int, count: int
+) -> np.ndarray:
     """Error under the right text, under another motion's and without text: (count, 3)."""
     rows = []
     for index in range(count):
         scene, wrong = sample_clip(seed, index)
         poses = from_body_joints(scene.keypoints()[LEAD_IN:], HEIGHT, WIDTH)
         skeleton, clip = skeletons.drawn(skeletons.without(poses, LIMBS[scene.motion.name])), scene.draw()[0]
-        given = condition_of(encoders, LAYOUT, clip[0], skeleton, SPEC)["condition"][None]
-        target = target_of(encoders, LAYOUT, clip, skeleton, SPEC)[None]
+        made = condition_of(encoders, layout, clip[0], skeleton, SPEC)
+        given, target = made.pop("condition")[None], target_of(encoders, layout, clip, skeleton, SPEC)[None]
         size, copies, texts = target.shape[2:], len(VALIDATION_SIGMAS), (scene.describe(), wrong, "")
         batch = Batch(
-            LAYOUT.join(target, given[..., size[2] :]).expand(3 * copies, -1, -1, -1, -1),
-            given.expand(3 * copies, -1, -1, -1, -1), LAYOUT.known_mask(*size), LAYOUT.generated_mask(*size),
-            backbone.collate(encoders.text([text for text in texts for _ in range(copies)])),
+            layout.join(target, given[..., size[2] :]).expand(3 * copies, -1, -1, -1, -1),
+            given.expand(3 * copies, -1, -1, -1, -1), layout.known_mask(*size), layout.generated_mask(*size),
+            backbone.collate([text | made for text in encoders.text([text for text in texts for _ in range(copies)])]),
         ).to(model.device)  # fmt: skip
         noise = torch.randn(copies, *batch.clean.shape[1:], generator=torch.Generator().manual_seed(index)).to(batch.clean)
         sigma = torch.tensor(VALIDATION_SIGMAS).to(batch.clean)
-        found = losses(backbone, model, LAYOUT, batch, sigma.repeat(3), noise.repeat(3, 1, 1, 1, 1))
+        found = losses(backbone, model, layout, batch, sigma.repeat(3), noise.repeat(3, 1, 1, 1, 1))
         rows.append(found.view(3, copies).mean(1).cpu().numpy())
     return np.stack(rows)
 

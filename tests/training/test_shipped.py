@@ -14,12 +14,12 @@ from training.marionette.backbone import LORA_FOLDER, MODEL_FILE
 WEIGHTS = MODEL_FILE.parents[1]
 
 
-@pytest.mark.parametrize("variant", ["pose", "rgb"])
-def test_the_loras_were_trained_on_the_backbone_beside_them(variant: str) -> None:
-    with safe_open(LORA_FOLDER / f"marionette_{variant}.safetensors", "pt") as file:
+@pytest.mark.parametrize("name", ["pose", "pose_cached", "rgb"])
+def test_the_loras_were_trained_on_the_backbone_beside_them(name: str) -> None:
+    with safe_open(LORA_FOLDER / f"marionette_{name}.safetensors", "pt") as file:
         contract = Contract.from_metadata(file.metadata())
         ups = [file.get_tensor(key) for key in file.keys() if key.endswith("lora_B.weight")]  # noqa: SIM118
-    assert contract.variant == variant
+    assert [contract.variant, *([contract.motion_context] * (contract.motion_context != "joint"))] == name.split("_")
     assert contract.backbone_sha256 == sha256(MODEL_FILE)
     # B starts at zero: a layer that still is has not been trained
     assert ups and all(up.abs().max() > 1e-4 for up in ups)
