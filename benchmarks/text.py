@@ -58,7 +58,7 @@ def sample_clip(seed: int, index: int) -> tuple[Scene, str]:
 def load_pose_model() -> tuple[VideoBackbone, torch.nn.Module, Encoders, Layout]:
     """The shipped backbone with the pose LoRA of the shipped workflows, its encoders, and the LoRA's layout."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    backbone, path = backbones.get(Backbone(name="marionette")), LORA_FOLDER / "marionette_pose_cached.safetensors"
+    backbone, path = backbones.get(Backbone(name="marionette", dtype="auto")), LORA_FOLDER / "marionette_pose_cached.safetensors"
     with safe_open(path, "pt") as file:
         contract = Contract.from_metadata(file.metadata(), path.name)
     model = backbone.load_transformer()

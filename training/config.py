@@ -13,6 +13,7 @@ from dreamactor_core.contract import BACKBONES
 from dreamactor_core.motion_context import get_context
 from headless.atomic import atomic
 from training.errors import UserError
+from training.precision import native_dtype
 
 PRESETS = Path(__file__).with_name("presets")
 BackboneName = Literal["wan2.1-i2v-14b", "wan2.2-i2v-a14b", "hunyuanvideo-1.5-i2v", "marionette"]
@@ -55,8 +56,13 @@ class Backbone(Section):
     name: BackboneName
     path: Path | None = None
     expert: Literal["both", "high_noise", "low_noise"] = "both"
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    dtype: Literal["bfloat16", "float32", "auto"] = "bfloat16"  # auto becomes the one that the machine computes in
     base: Literal["full", "fp8", "int8"] = "full"  # how the frozen weights are kept
+
+    @field_validator("dtype")
+    @classmethod
+    def _of_this_machine(cls, value: str) -> str:
+        return native_dtype() if value == "auto" else value
 
     @model_validator(mode="after")
     def _has_its_experts(self) -> Backbone:

@@ -21,7 +21,7 @@ from training.sampling import sample
 from training.train.data import with_drivers_of
 from training.train.objective import Batch, losses
 
-BACKBONE = backbones.get(config.Backbone(name="marionette"))
+BACKBONE = backbones.get(config.Backbone(name="marionette", dtype="auto"))
 LAYOUT = SpatialLayout()
 
 

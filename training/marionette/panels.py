@@ -31,6 +31,7 @@ from training.latents.encode import to_pixels
 from training.marionette.backbone import VAE_FILE, encode, load_vae, normalise
 from training.marionette.filters import filtered
 from training.marionette.world import FPS, FRAMES, HEIGHT, LEAD_IN, WIDTH, Split, rng_for, sample_scene
+from training.precision import bfloat16_is_native
 
 SHARD = 48
 CHARACTERS, COPY = 2, 2
@@ -99,7 +100,7 @@ def _write_shard(split: Split, device: str, job: tuple[Path, range]) -> Path:
     path, indices = job
     vae, samples = _encoder(device), []
     for index in indices:
-        with torch.no_grad(), torch.autocast(device, torch.bfloat16):
+        with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=bfloat16_is_native()):
             samples.append(_encode_panels(vae, split, index))
     tensors = {k: torch.stack([s[k] for s in samples]).half() for k in samples[0] if k != "text"}
     texts = json.dumps([s["text"] for s in samples])

@@ -41,6 +41,7 @@ from training.marionette.backbone import (
 from training.marionette.panel_heads import place_panel_heads
 from training.marionette.panels import CHARACTERS, COPY, fingerprint, load
 from training.optimizer import MuonAdamW, trapezoid_lr
+from training.precision import bfloat16_is_native
 
 VALIDATION_SIGMAS = (0.5, 0.75, 0.9, 0.98)
 _PAIRS = 16  # of each kind in a validation
@@ -127,7 +128,7 @@ def _rates(rng: np.random.Generator) -> tuple[float, float]:
 def predict(model: torch.nn.Module, x: torch.Tensor, sigma: torch.Tensor, batch: Batch) -> torch.Tensor:
     """The network's velocity for noisy latents x, told what is known: channels are noise, mask (4 times), latents."""
     inputs = torch.cat([x, batch.known.expand(-1, 4, -1, -1, -1), batch.given], 1)
-    with torch.autocast(x.device.type, torch.bfloat16):
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16_is_native()):
         return model(inputs, sigma * 1000, batch.text, return_dict=False)[0].float()
 
 

@@ -28,6 +28,7 @@ from training.hashing import sha256
 from training.marionette.backbone import VAE_CONFIG, VAE_FILE, encode, load_vae, match_wan_statistics, save_vae
 from training.marionette.world import HEIGHT, WIDTH, Split, rng_for, sample_scene
 from training.optimizer import MuonAdamW, cosine_lr
+from training.precision import bfloat16_is_native
 
 
 def sample_clip(split: Split, index: int, frames: int) -> torch.Tensor:
@@ -155,7 +156,7 @@ def main() -> None:
         batch, frames = (args.batch * args.frames // 2, 1) if pictures else (args.batch, args.frames)
         clips = [sample_clip("train", step * 64 + k, frames) for k in range(batch)]
         clip = torch.stack(clips).to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_is_native()):
             posterior = vae.encode(clip).latent_dist
             # an encoder that stays is met as the networks meet it, by its mean
             result = decode(vae, posterior.mode() if args.decoder_of else posterior.sample())
