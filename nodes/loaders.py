@@ -12,8 +12,8 @@ from comfy_api.latest import io
 from ..dreamactor_core.contract import BACKBONES, Contract, ContractError, check_lora, has_contract
 from ..dreamactor_core.motion_context import CONTEXTS
 from .backbone import CONTRACT_KEY, check_image_to_video, weight_shapes
-from .motion_context import see_driver_apart
-from .sampling import keep_driver_in_sight
+from .motion_context import remove_driver_apart, see_driver_apart
+from .sampling import keep_driver_in_sight, remove_driver_in_sight
 from .word_clip import load_word_clip
 
 CATEGORY = "DreamActor-M2"
@@ -73,6 +73,8 @@ def _apply(model: Any, name: str, strength: float, contract: Contract | None, ex
     patched = comfy.sd.load_lora_for_models(model, None, tensors, strength, 0, lora_metadata=metadata)[0]
     patched.set_attachments(CONTRACT_KEY, found)
     context = CONTEXTS[found.motion_context]
+    remove_driver_apart(patched)  # of a DreamActor LoRA that is there already: the last one's contract counts
+    remove_driver_in_sight(patched)
     if context.cached:
         see_driver_apart(patched, context)
     else:

@@ -6,6 +6,7 @@ with another attention function. So samplers, LoRAs, guidance, batches and conte
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -55,8 +56,13 @@ def see_driver_apart(model: Any, context: MotionContext) -> None:
         WrappersMP.DIFFUSION_MODEL: _Context(context),
     }
     for kind, wrapper in wrappers.items():
-        model.remove_wrappers_with_key(kind, _KEY)  # of an earlier LoRA
         model.add_wrapper_with_key(kind, _KEY, wrapper)
+
+
+def remove_driver_apart(model: Any) -> None:
+    """Take what `see_driver_apart` did from a MODEL."""
+    for kind in (WrappersMP.PREPARE_SAMPLING, WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL):
+        model.remove_wrappers_with_key(kind, _KEY)
 
 
 def _count_driver(prepare: Any, model: Any, noise_shape: Any, conds: dict[str, Any], *rest: Any, **more: Any) -> Any:
@@ -79,8 +85,11 @@ def _name_weights(apply: Any, x: torch.Tensor, t: torch.Tensor, *rest: Any, **mo
     base = apply.class_obj
     patcher = base.current_patcher
     hooks = patcher.current_hooks.hooks if patcher.current_hooks else ()
-    injected = tuple(one for group in patcher.injections.values() for one in group)
-    options[_KEY] = (patcher.patches_uuid, id(base), tuple((hook, hook.strength) for hook in hooks), injected)
+    injected = [one for group in patcher.injections.values() for one in group]
+    changed = [one for name, one in patcher.object_patches.items() if name.startswith("diffusion_model.")]
+    # by weak references: what others hang there may hold the network itself, and a dead one is like no other
+    others = tuple(weakref.ref(one) for one in (*injected, *changed))
+    options[_KEY] = (patcher.patches_uuid, id(base), tuple((weakref.ref(hook), hook.strength) for hook in hooks), others)
     return apply(x, t, *rest, **more)
 
 
@@ -106,9 +115,10 @@ class _Context:
         kept = more.pop(KEPT, None)
         options, network = transformer_options or {}, forward.class_obj
         if kept is None or kept.context != self.context.name:
+            made_for = "joint, or is not from In-Context Conditioning" if kept is None else kept.context
             raise ValueError(
-                f"the model's LoRA has motion context {self.context.name}, and this conditioning was made for "
-                f"{'joint' if kept is None else kept.context}; give In-Context Conditioning the model that the sampler is given"
+                f"the model's LoRA has motion context {self.context.name}, and this conditioning was made for {made_for}; give "
+                f"In-Context Conditioning the model that the sampler is given, and the sampler both of its conditionings"
             )
         if "multigpu_thread_device" in options:
             raise ValueError("a cached motion context works on one GPU, got a model that is split over several; take that node out")

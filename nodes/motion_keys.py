@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import OrderedDict
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any, Literal
 
 import comfy.model_management
@@ -100,7 +100,7 @@ class Kept:
         patcher: The handle by which the host's memory manager has them.
         kind: Of the keys; not `dtype`, by which the host knows a tensor.
         context: Name of the motion context. info: Size and place, for people.
-        windows: Keys of parts of the clip by their latent frames, in RAM, half of what is free at most.
+        windows: Keys of parts of the clip by their latent frames, in RAM; where there are several, in half of what is free.
     """
 
     motion: torch.Tensor
@@ -110,6 +110,7 @@ class Kept:
     kind: torch.dtype
     info: str
     windows: OrderedDict[tuple[int, ...], MotionKeys] = field(default_factory=OrderedDict)
+    warned: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -122,14 +123,36 @@ class Kept:
             return self.windows[frames]
         size, free = _size(blocks, tokens, width, self.kind), comfy.model_management.get_free_memory(_RAM)
         while self.windows and size > free - (free + self.nbytes) / 2:
-            free += self.windows.popitem(last=False)[1].nbytes
+            # the one that was used last: windows come in the same order at every step, so it is the last to be used again
+            free += self.windows.popitem()[1].nbytes
+            self._warn(
+                f"the driver's keys and values of {len(self.windows) + 1} context windows fill half of the free RAM: those of the "
+                f"others are computed again at every step; set motion_cache to fp8, or make the clip smaller"
+            )
         _check_room(size, free, self.kind)
+        if self.keys is not None:
+            self._warn(
+                f"room for keys and values of the whole clip, {self.keys.nbytes / 1e9:.2f} GB, was made for nothing: put the node "
+                f"that makes context windows in front of In-Context Conditioning"
+            )
         self.windows[frames] = MotionKeys(blocks, tokens, width, self.kind)
         return self.windows[frames]
+
+    def _warn(self, text: str) -> None:
+        """Once for a driver, not at every step."""
+        if not self.warned:
+            logging.warning(text)
+        self.warned = True
 
 
 def _size(blocks: int, tokens: int, width: int, dtype: torch.dtype) -> int:
     return 2 * blocks * tokens * width * dtype.itemsize
+
+
+def _shown(frames: int, length: int, overlap: int) -> float:
+    """How often windows that stand still show each latent frame of a clip, on average: their keys to those of the whole clip."""
+    windows = 1 + max(0, math.ceil((frames - length) / max(1, length - overlap)))
+    return windows * min(length, frames) / frames
 
 
 def _check_room(size: int, free: int, dtype: torch.dtype) -> None:
@@ -154,11 +177,12 @@ def reserve(model: Any, motion: torch.Tensor, precision: Precision, name: str) -
     Raises MemoryError when it does not fit into what RAM is free, ValueError for a precision that the device does not know.
     """
     network, base, device = model.model.diffusion_model, model.model, model.load_device
-    dtype, blocks, tokens = base.get_dtype_inference(), len(network.blocks), motion[0, 0].numel() // prod(network.patch_size)
+    dtype, blocks, tokens = base.get_dtype_inference(), len(network.blocks), motion[0, 0].numel() // math.prod(network.patch_size)
     free = comfy.model_management.get_free_memory(_RAM)
-    windows = "context_handler" in model.model_options
+    windows = model.model_options.get("context_handler")
     if precision == "auto":
-        fits = windows or _size(blocks, tokens, network.dim, dtype) <= free / 2
+        shown = 1.0 if windows is None else _shown(motion.shape[2], windows.context_length, windows.context_overlap)
+        fits = shown * _size(blocks, tokens, network.dim, dtype) <= free / 2
         precision = "full" if fits or not comfy.model_management.supports_cast(device, _FP8) else "fp8"
         if precision == "fp8":
             logging.warning("the driver's keys and values are kept in fp8: in full they would fill more than half of the free RAM")
@@ -166,7 +190,7 @@ def reserve(model: Any, motion: torch.Tensor, precision: Precision, name: str) -
         raise ValueError(f"motion_cache is fp8, which {device} can't compute with; set it to full")
     chosen = dtype if precision == "full" else _FP8
     kind = str(chosen).removeprefix("torch.")
-    if windows:
+    if windows is not None:
         info = f"motion context {name}: keys and values of each context window in {kind}, RAM"
         return Kept(motion, None, None, name, chosen, info)
     _check_room(_size(blocks, tokens, network.dim, chosen), free, chosen)

@@ -17,7 +17,7 @@ import torch
 from .motion_keys import Kept, Precision, reserve
 
 _LATENTS = 4  # of a VAE: reference and driver, and those of the run before
-_SHARE = 4  # keys that take more than this part of the RAM go with the conditioning that they are of
+_SHARE = 4  # keys that take more than this part of the RAM go with the conditioning that they are of, as do those of windows
 
 _encoded: WeakKeyDictionary[torch.nn.Module, OrderedDict[str, torch.Tensor]] = WeakKeyDictionary()
 _kept: WeakKeyDictionary[torch.nn.Module, tuple[tuple, Kept]] = WeakKeyDictionary()
@@ -50,6 +50,7 @@ def kept_for(model: Any, motion: torch.Tensor, precision: Precision, context: st
         return found[1]
     _kept.pop(model.model, None)  # before there is room for others
     kept = reserve(model, motion, precision, context)
-    if kept.nbytes <= comfy.model_management.get_total_memory(torch.device("cpu")) / _SHARE:
+    # keys of context windows are out of the host's sight and grow as they are used: they must not outlive their conditioning
+    if kept.keys is not None and kept.nbytes <= comfy.model_management.get_total_memory(torch.device("cpu")) / _SHARE:
         _kept[model.model] = about, kept
     return kept

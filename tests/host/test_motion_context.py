@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -231,6 +233,122 @@ def test_context_windows(pack: ModuleType, base: SimpleNamespace, toy_nodes: Mod
     assert (run(model, conditioned(pack, base, toy_nodes, model, seed=5, length=41)) - got).abs().max() > 0.02
 
 
+def with_windows(model: Any, length: int, overlap: int) -> Any:
+    """A clone that is shown windows of so many latent frames, which stand still."""
+    import comfy.context_windows as windows
+
+    clone = model.clone()
+    clone.model_options["context_handler"] = windows.IndexListContextHandler(
+        windows.get_matching_context_schedule("standard_static"), windows.get_matching_fuse_method("pyramid"),
+        context_length=length, context_overlap=overlap, dim=2,
+    )  # fmt: skip
+    return clone
+
+
+def free_memory(monkeypatch: pytest.MonkeyPatch, kept: Callable[[], int], size: float) -> None:
+    """RAM of that size in bytes, of which nothing is taken but what `kept` returns."""
+    import comfy.model_management as manager
+
+    of_devices = manager.get_free_memory
+
+    def free(device: torch.device | None = None, torch_free_too: bool = False) -> Any:
+        asked_for_ram = device == torch.device("cpu") and not torch_free_too
+        return size - kept() if asked_for_ram else of_devices(device, torch_free_too)
+
+    monkeypatch.setattr(manager, "get_free_memory", free)
+
+
+def test_windows_whose_keys_find_no_room_are_computed_again(
+    pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    model, seen = passes(with_windows(loaded(pack, base, lora_of(shelf, "cached")), 4, 1))
+    own = (4 * VIDEO // 5, 5 * VIDEO // 5)  # tokens of the first window, and of the others, to which the host adds a frame
+    one = 2 * blocks_of(model) * own[1] * model.model.diffusion_model.dim * 4  # bytes of a window's keys in float32
+    given = conditioned(pack, base, toy_nodes, model, length=37, motion_cache="full")  # 10 latent frames: three windows
+    plain = run(model, given)
+    assert len([count for count in seen if count in own]) == 3 * blocks_of(model), "each once"
+    kept = given.positive[0][1]["model_conds"][pack.nodes.motion_context.KEPT].cond
+    assert len(kept.windows) == 3
+    kept.windows.clear(), seen.clear(), caplog.clear()
+    free_memory(monkeypatch, lambda: kept.nbytes, 4.5 * one)  # half of it holds two
+    assert torch.equal(run(model, given), plain)
+    assert len(kept.windows) == 2
+    made = len([count for count in seen if count in own]) // blocks_of(model)
+    assert made == 3 + 1 + 2, "the first step makes all three, the others what no room was found for"
+    said = [record.message for record in caplog.records if "context windows fill half of the free RAM" in record.message]
+    assert len(said) == 1 and "of 2 context windows" in said[0] and "set motion_cache to fp8" in said[0]
+    kept.windows.clear()
+    free_memory(monkeypatch, lambda: kept.nbytes, 0.5 * one)
+    with pytest.raises(MemoryError, match=r"GB of RAM are free; set motion_cache to fp8"):
+        run(model, given)
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_auto_takes_fp8_when_more_than_half_of_the_memory_would_be_filled(
+    pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path, monkeypatch: pytest.MonkeyPatch, windows: bool
+) -> None:
+    model = loaded(pack, base, lora_of(shelf, "cached"))
+    whole = 2 * blocks_of(model) * 10 * (VIDEO // 5) * model.model.diffusion_model.dim * 4
+    if windows:
+        model, whole = with_windows(model, 4, 1), whole * 12 / 10  # three windows of four frames
+    for seed, (share, kind) in enumerate(((2.1, "float32"), (1.9, "float8_e4m3fn"))):
+        free_memory(monkeypatch, lambda: 0, share * whole)
+        assert f" in {kind}, RAM" in conditioned(pack, base, toy_nodes, model, seed=40 + seed, length=37).info
+        monkeypatch.undo()
+
+
+def test_keys_of_windows_go_with_their_conditioning(
+    pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The host can't evict them."""
+    import gc
+
+    model = with_windows(loaded(pack, base, lora_of(shelf, "cached")), 4, 1)
+    given = conditioned(pack, base, toy_nodes, model, length=37, seed=44)
+    run(model, given)
+    window = next(iter(given.positive[0][1]["model_conds"][pack.nodes.motion_context.KEPT].cond.windows.values()))
+    gone = weakref.ref(window)
+    del given, window
+    gc.collect()
+    assert gone() is None
+
+    plain = loaded(pack, base, lora_of(shelf, "cached"))
+    given = conditioned(pack, base, toy_nodes, plain, length=37, seed=44)
+    run(with_windows(plain, 4, 1), given)
+    assert len([record for record in caplog.records if "in front of In-Context Conditioning" in record.message]) == 1
+
+
+def test_the_last_dreamactor_lora_counts(
+    pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path
+) -> None:
+    cached, joint = (loaded(pack, base, lora_of(shelf, name)) for name in ("cached", "joint"))
+    for under, name in ((cached, "joint"), (joint, "cached")):
+        with torch.inference_mode():
+            both = pack.nodes.loaders.LoraLoader.execute(under, lora_of(shelf, name, scale=0.5).name, 1.0).args[0]
+        given = conditioned(pack, base, toy_nodes, both)
+        assert given.info.startswith(f"motion context {name}: ")
+        assert torch.isfinite(run(both, given)).all()
+        expected = 2 * WIDTH // 8 if name == "joint" else WIDTH // 8
+        assert given.latent["samples"].shape[-1] == expected
+        wrappers = [key for kind in both.wrappers.values() for key, found in kind.items() if found]
+        alone = [key for kind in (joint if name == "joint" else cached).wrappers.values() for key, found in kind.items() if found]
+        assert sorted(wrappers) == sorted(alone)
+
+
+def test_a_conditioning_from_somewhere_else_is_refused(
+    pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path
+) -> None:
+    import nodes
+
+    model = loaded(pack, base, lora_of(shelf, "cached"))
+    given = conditioned(pack, base, toy_nodes, model)
+    with torch.inference_mode():
+        given.negative = nodes.CLIPTextEncode().encode(base.clip, "")[0]
+    with pytest.raises(ValueError, match=r"made for joint, or is not from In-Context Conditioning; .*both of its conditionings"):
+        run(model, given, cfg=3.0)
+
+
 def test_what_others_hang_on_the_network_stays(pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path) -> None:
     model = loaded(pack, base, lora_of(shelf, "cached"))
     given = conditioned(pack, base, toy_nodes, model)
@@ -265,7 +383,8 @@ def test_a_driver_of_another_context_is_refused(
     for other in (joint, by_stock, base.model):
         with pytest.raises(ValueError, match="made for a LoRA with a cached motion context, and the sampler's model has none"):
             run(other, of_cached)
-    for other, said in ((of_joint, "joint"), (conditioned(pack, base, toy_nodes, near), "cached_near")):
+    of_near = conditioned(pack, base, toy_nodes, near)
+    for other, said in ((of_joint, "joint, or is not from In-Context Conditioning"), (of_near, "cached_near")):
         with pytest.raises(ValueError, match=f"motion context cached, and this conditioning was made for {said};"):
             run(cached, other)
     larger = of_cached.latent | {"samples": torch.zeros(1, 16, 5, HEIGHT // 4, WIDTH // 4)}  # the host resizes the reference
