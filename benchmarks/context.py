@@ -5,7 +5,7 @@
     python run.py bench context --json context.json --speed speed.json --plot docs/motion_context.png
 
 All are judged on the same held-out pairs as the human drivers of `bench evidence`. A context is set against the paper's only where
-both had the same number of training steps, pair by pair, over all training seeds that both have.
+both had the same number of training steps, pair by pair, on average over all training seeds that both have.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def measure(recipe: ablate.Recipe, name: str, seed: int, count: int) -> dict[str
 
 
 def against_joint(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of every other context and budget: mean of the differences to the paper's, and their 95% bootstrap intervals."""
+    """Of every other context and budget: mean of the differences to the paper's, and their 95% bootstrap intervals over the pairs.
+    What a pair's difference is, is its mean over the training seeds: too few are there for an interval over those too."""
     by = {(row["context"], row["steps"], row["seed"]): row for row in rows}
     found = []
     for context, steps in sorted({(row["context"], row["steps"]) for row in rows if row["context"] != JOINT.name}):
@@ -67,9 +68,11 @@ def against_joint(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             continue
         line: dict[str, Any] = {"context": context, "steps": steps, "seeds": sorted(seeds)}
         for key in FIGURES:
-            both = [(by[context, steps, s][f"{key}_pairs"], by[JOINT.name, steps, s][f"{key}_pairs"]) for s in seeds]
-            pairs = [pair for own, joint in both for pair in zip(own, joint, strict=True)]
-            values = np.array([own - joint for own, joint in pairs if own is not None and joint is not None])
+            own, joint = (
+                np.array([by[name, steps, s][f"{key}_pairs"] for s in seeds], float) for name in (context, JOINT.name)
+            )
+            apart = own - joint  # not a number where a pair has no such figure
+            values = np.array([pair[np.isfinite(pair)].mean() for pair in apart.T if np.isfinite(pair).any()])
             interval = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=0).confidence_interval
             line[key] = round(float(values.mean()), 4)
             line[f"{key}_ci"] = [round(float(interval.low), 4), round(float(interval.high), 4)]
@@ -127,8 +130,8 @@ def main() -> None:
     if args.plot and not args.speed:
         parser.error("--plot is given without --speed, expected the file that `bench speed --json FILE` wrote, for its ratios")
     try:
-        ratio = json.loads(args.speed.read_text("utf-8"))["step_ratio"] if args.speed else {}
-    except (OSError, ValueError, KeyError) as error:
+        ratio = {name: json.loads(args.speed.read_text("utf-8"))["step_ratio"][name] for name in CONTEXTS} if args.speed else {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         sys.exit(f"error: --speed {args.speed} can't be read ({error!r}), expected what `bench speed --json FILE` wrote")
     rows: list[dict[str, Any]] = []
     try:
@@ -144,9 +147,9 @@ def main() -> None:
         found = {"seed": args.seed, "pairs": args.pairs, "rows": rows, "against_joint": compared}
         with atomic(args.json) as partial:
             partial.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+    print(table(rows, compared))
     if args.plot:
         plot(rows, ratio, args.plot)
-    print(table(rows, compared))
 
 
 if __name__ == "__main__":

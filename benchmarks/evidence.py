@@ -65,7 +65,7 @@ TEACHER = "pose_teacher"
 """A row beside the recipe's: the pose LoRA that made the synthetic pairs and that the rgb rows begin with."""
 MORE: dict[str, dict[str, tuple[str, ...]]] = {
     "human": {ELSEWHERE: ("pose_full", "pose_no_norm", "pose_no_aug")},
-    "nonhuman": {SKELETON: ("pose_full", TEACHER)},
+    "nonhuman": {SKELETON: (TEACHER,)},
 }
 """The same pairs, seen differently: for the rows that are compared in them, as each costs as much as a group of its own."""
 FIGURES = ("psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "motion")

@@ -75,15 +75,18 @@ class Memory:
 
     def __init__(self, client: Client) -> None:
         self._client, self.most = Client(client.url), 0.0  # its own connection, as it asks from another thread
-        self._ended = threading.Event()
+        self._ended, self._failed = threading.Event(), None
 
     def _used(self) -> float:
         device = self._client.system_stats()["devices"][0]
         return device["vram_total"] - device["vram_free"] if device["type"] == "cpu" else device["torch_vram_total"]
 
     def _watch(self, before: float) -> None:
-        while not self._ended.wait(_LOOKS):
-            self.most = max(self.most, self._used() - before)
+        try:
+            while not self._ended.wait(_LOOKS):
+                self.most = max(self.most, self._used() - before)
+        except Exception as failed:  # for the thread that waits: what was seen so far is not the most
+            self._failed = failed
 
     def __enter__(self) -> Memory:
         self._thread = threading.Thread(target=self._watch, args=(self._used(),), daemon=True)
@@ -93,3 +96,5 @@ class Memory:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._ended.set()
         self._thread.join()
+        if self._failed and error is None:
+            raise self._failed

@@ -3,13 +3,15 @@
     python -m training.marionette.train_vae --out runs/vae
     python -m training.marionette.train_vae --out runs/vae_decoder --decoder-of models/vae/marionette_vae.safetensors
 
-The second goes on with a decoder alone: latents stay what they are, and so do the networks and LoRAs that learnt from them. The
-network is diffusers' AutoencoderKLWan at base dimension 16, which is the module that the stock loaders know.
+The second goes on with a decoder alone: latents stay what they are, and so do the networks and LoRAs that learnt from them (caches
+name the VAE's file, and are to be made again). The network is diffusers' AutoencoderKLWan at base dimension 16, which is the module
+that the stock loaders know.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import time
@@ -19,12 +21,13 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanAttentionBlock, WanCausalConv3d, WanResidualBlock
+from safetensors import SafetensorError
+from safetensors.torch import save
 
 from dreamactor_core.poses import from_body_joints
 from dreamactor_core.skeleton import draw_skeleton
 from headless.media import write_image
 from training.checkpoint import TrainState, update_ema
-from training.hashing import sha256
 from training.marionette.backbone import VAE_CONFIG, VAE_FILE, encode, load_vae, match_wan_statistics, save_vae
 from training.marionette.world import HEIGHT, WIDTH, Split, rng_for, sample_scene
 from training.optimizer import MuonAdamW, cosine_lr
@@ -117,7 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; an earlier state in it is resumed")
     parser.add_argument("--steps", type=int, default=1300)
-    parser.add_argument("--picture-steps", type=int, default=600, help="steps on single frames before clips")
+    parser.add_argument("--picture-steps", type=int, help="steps on single frames before clips (600; with --decoder-of none)")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--frames", type=int, default=9, help="frames a clip, 4n+1")
     parser.add_argument("--lr", type=float, default=2e-3)
@@ -126,13 +129,19 @@ def main() -> None:
     parser.add_argument("--export", action="store_true", help="put the weights over the shipped ones: caches must be made again")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    if args.decoder_of and not args.decoder_of.is_file():
-        parser.error(f"--decoder-of is {args.decoder_of}, which is no file, expected a VAE that an earlier run saved")
+    if args.decoder_of and args.picture_steps:
+        parser.error(f"--picture-steps is {args.picture_steps}, expected none with --decoder-of, whose decoder knows pictures")
+    if args.picture_steps is None:
+        args.picture_steps = 0 if args.decoder_of else 600
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(args.seed)
     vae = AutoencoderKLWan(**VAE_CONFIG)
     if args.decoder_of:
-        vae.load_state_dict(load_vae(args.decoder_of).state_dict())
+        try:
+            vae.load_state_dict(load_vae(args.decoder_of).state_dict())
+        except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+            expected = "expected a VAE of this shape, which an earlier run saved"
+            parser.error(f"--decoder-of is {args.decoder_of}, which can't be read ({str(error).strip()[:300]}), {expected}")
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
     else:
@@ -142,7 +151,9 @@ def main() -> None:
     ema = {k: v.detach().clone() for k, v in vae.state_dict().items()}
     names = ("batch", "frames", "steps", "picture_steps", "lr", "kl", "seed")  # steps: its schedule has no flat part to lengthen
     run = {name: getattr(args, name) for name in names}
-    run["decoder_of"] = sha256(args.decoder_of) if args.decoder_of else ""
+    if args.decoder_of:  # of what stays, as --export may put the result into the file's place
+        encoder = {key: value for key, value in vae.state_dict().items() if key.startswith(("encoder.", "quant_conv."))}
+        run["encoder_sha256"] = hashlib.sha256(save(encoder)).hexdigest()
     state = TrainState({"vae": vae}, optimizer.parts, {"vae": ema}, run)
     checkpoint = args.out / "state.safetensors"
     args.out.mkdir(parents=True, exist_ok=True)
@@ -152,7 +163,7 @@ def main() -> None:
     for step in range(first, args.steps):
         optimizer.set_lr(cosine_lr(step, args.steps, args.lr))
         # pictures first, then clips: frames are learned eight at a time, and motion on top of them
-        pictures = step < args.picture_steps and not args.decoder_of
+        pictures = step < args.picture_steps
         batch, frames = (args.batch * args.frames // 2, 1) if pictures else (args.batch, args.frames)
         clips = [sample_clip("train", step * 64 + k, frames) for k in range(batch)]
         clip = torch.stack(clips).to(device)
