@@ -65,7 +65,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def test_shards_hold_what_the_nodes_would_make(cached: Path, clips: Path) -> None:
-    cache, encoders = Cache(cached / "cache", "train"), MarionetteEncoders(torch.device("cpu"))
+    cache, encoders = Cache(cached / "cache", "train"), MarionetteEncoders(torch.device("cpu"), torch.float32)
     assert [place.id for place in cache.places] == ["c0", "c1", "c2", "c3"]
     assert [place.id for place in Cache(cached / "cache", "validation").places] == ["c4"]
     sample = manifest.read(clips)[1]
@@ -85,7 +85,7 @@ def test_an_rgb_cache_holds_the_raw_driver(tmp_path: Path) -> None:
     samples = write_clips(tmp_path / "clips", 2, pairs=True)
     run = write_run(tmp_path / "run.yaml", tmp_path, variant="rgb", cache={"validation_share": 0.0, "workers": 1})
     assert main(["cache", str(run)]) == 0
-    cache, encoders = Cache(tmp_path / "cache", "train"), MarionetteEncoders(torch.device("cpu"))
+    cache, encoders = Cache(tmp_path / "cache", "train"), MarionetteEncoders(torch.device("cpu"), torch.float32)
     assert cache.header("pairs") == "ground_truth" and cache.header("skeleton") == ""
     reference, driver = to_pixels(read_target(samples[0]))[:, :, 0], to_pixels(read_driver(samples[0], SPEC))
     exact = build_condition(SpatialLayout(), reference, driver, SPEC, encoders.encode).latents[0]

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dreamactor_core.motion_context import CONTEXTS
 from tests.training.toy_backbones import GLYPH, HUNYUAN, IMAGE, LAYERS, TEXT, WAN, hunyuan_transformer, wan_transformer
+from training import config
 from training.__main__ import main
 from training.backbones.trimmed_attention import TrimmedAttention
 from training.backbones.wan_context import show_driver_apart
@@ -367,9 +368,11 @@ def test_a_list_of_the_users_is_counted_until_there_are_clips(run: Any, tmp_path
     assert json.loads(run(text, "--json")[1])["clips"] == 1, "some of a list are dropped"
 
 
+@pytest.mark.parametrize("native", ["bfloat16", "float32"])
 @pytest.mark.parametrize("preset", presets())
-def test_a_presets_notes_are_what_plan_computes(preset: str, tmp_path: Path) -> None:
-    """So that they do not age."""
+def test_a_presets_notes_are_what_plan_computes(preset: str, native: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that they do not age. Where the machine chooses the precision, they say it of both."""
+    monkeypatch.setattr(config, "native_dtype", lambda: native)
     path = tmp_path / "run.yaml"
     path.write_text(f"preset: {preset}\nout: {(tmp_path / 'out').as_posix()}\n", "utf-8")
     settings = load(path)
