@@ -18,6 +18,8 @@ from training.marionette.world import FPS, HEIGHT, WIDTH, rng_for, sample_scene
 ROOT = Path(__file__).resolve().parents[2]
 LORA = ROOT / "models" / "loras" / "marionette_pose.safetensors"
 PLAIN = "plain"
+DISTINCT = tuple(name for name, context in CONTEXTS.items() if context.near is None)
+"""Contexts whose VAE work differs: a neighbourhood changes attention alone."""
 
 
 def write_loras(folder: Path) -> None:
@@ -83,10 +85,10 @@ def step_graphs(size: tuple[int, int, int], seed: int, steps: int) -> dict[str, 
 
 
 def vae_graphs(size: tuple[int, int, int], round_: int) -> dict[str, Prompt]:
-    """The same without sampling: what goes in is encoded, and decoded as if it were the result. Each graph of each round has
-    pictures of its own, as what was encoded before is not encoded again."""
+    """The same without sampling, for the DISTINCT contexts: what goes in is encoded, and decoded as if it were the result. Each graph
+    of each round has pictures of its own, as what was encoded before is not encoded again."""
     made = {}
-    for number, name in enumerate((PLAIN, *CONTEXTS), round_ * (1 + len(CONTEXTS))):
+    for number, name in enumerate((PLAIN, *DISTINCT), round_ * (1 + len(DISTINCT))):
         graph = whole_graphs(size, 0, number)[name]
         conditioning, kind = id_by_title(graph, "In-context conditioning"), by_title(graph, "Decode")["class_type"]
         _without_video(graph)
@@ -105,5 +107,5 @@ def _without_video(graph: Prompt) -> None:
 
 def count(rounds: int) -> int:
     """How many references and drivers so many rounds of `vae_graphs` take."""
-    return rounds * (1 + len(CONTEXTS))
+    return rounds * (1 + len(DISTINCT))
 

@@ -56,6 +56,7 @@ def test_the_real_size_has_the_share_of_attention_of_a_large_network() -> None:
 def test_every_row_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(host, "SIZES", ((64, 96, 9),))
     monkeypatch.setattr(host, "REAL", (64, 96, 13))
+    monkeypatch.setattr(host, "VAE_SIZE", (32, 64, 13))
     monkeypatch.setattr(host, "ROUNDS", 1)
     monkeypatch.setattr(network, "CLIPS", 6)
     monkeypatch.setattr(network, "ROUNDS", 1)
@@ -64,15 +65,15 @@ def test_every_row_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     monkeypatch.setattr(sys, "argv", ["speed", "--json", str(out), "--plot", str(drawn)])
     speed.main()
     found = json.loads(out.read_text())
-    for key in ("step_ratio", "vae_ratio"):
-        assert found[key].keys() == CONTEXTS.keys() and all(value > 0 for value in found[key].values())
+    assert found["step_ratio"].keys() == CONTEXTS.keys() and set(found["vae_ratio"]) == set(graphs.DISTINCT)
+    assert all(value > 0 for key in ("step_ratio", "vae_ratio") for value in found[key].values())
     rows = {row["what"]: row for row in found["rows"]}
     assert list(rows) == ["vae", "step", "whole", "train", "pose_draw"]
     assert (rows["step"]["frames"], rows["step"]["tokens"]) == (9, 3 * 6 * 4)
     for name, split in rows["whole"]["split"].items():
         assert split.keys() >= {"Small backbone", "In-context conditioning", "Sampler", "Decode"}, f"{name}: something was kept"
         assert sum(split.values()) == pytest.approx(1, abs=0.02), name
-    assert rows["whole"]["driver_pass"].keys() == {name for name, context in CONTEXTS.items() if context.cached}
+    assert rows["whole"]["driver_pass"].keys() == {"cached", "cached_near"}
     assert all(value["median"] > 0.5 for value in rows["train"]["bare"].values()), "a step is not without the network's passes"
     assert rows["train"]["ratios"].keys() == CONTEXTS.keys()
     assert rows["pose_draw"]["dwpose"]["median"] > 0
