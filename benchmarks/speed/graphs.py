@@ -85,8 +85,8 @@ def step_graphs(size: tuple[int, int, int], seed: int, steps: int) -> dict[str, 
 
 
 def vae_graphs(size: tuple[int, int, int], round_: int) -> dict[str, Prompt]:
-    """The same without sampling, for the DISTINCT contexts: what goes in is encoded, and decoded as if it were the result. Each graph
-    of each round has pictures of its own, as what was encoded before is not encoded again."""
+    """The same without sampling, for the DISTINCT contexts: what goes in is encoded, and decoded as if it were the result. Each
+    graph of each round has pictures of its own, as what was encoded before is not encoded again."""
     made = {}
     for number, name in enumerate((PLAIN, *DISTINCT), round_ * (1 + len(DISTINCT))):
         graph = whole_graphs(size, 0, number)[name]

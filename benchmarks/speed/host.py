@@ -72,7 +72,7 @@ def _from_nothing(client: Client, graph: Prompt) -> Clock:
 
 
 def _whole(client: Client, seed: int) -> dict[str, Any]:
-    """Runs of the whole workflow from nothing, with the contexts of WHOLE: their time, how it is split, memory, and the driver's own pass.
+    """Runs of the whole workflow from nothing, with the contexts of WHOLE: time, how it is split, memory, the driver's own pass.
 
     The row has `split` (of each context and plain, the share of each node's time in the last round), `memory` (the most that was
     taken, to plain's; without it where plain's could not be seen) and `driver_pass` (what a cached context's first step takes
