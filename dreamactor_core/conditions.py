@@ -14,11 +14,11 @@ from .layout import BLANK, Layout, SpatialLayout, latent_frames
 Encode = Callable[[torch.Tensor], torch.Tensor]
 """A VAE's encoder: pixels (B, 3, T, H, W) in [-1, 1] to latents (B, c, t, h, w)."""
 
-_PREFIX = 33
+_PREFIX = 29
 """Frames of a reference and blanks that are encoded at first; twice as many if the latents have not settled by then."""
-_SETTLED, _ROUNDING, _SHRINKS = 1e-4, 2**-6, 0.3
-"""Latents of blank frames stay as they are once they differ by less than _SETTLED from one to the next; or in half precision, by
-less than this share of the largest, and no longer by ever less: what is left is rounding."""
+_SETTLED, _ROUNDING, _SHRINKS = 5e-4, 2**-6, 0.3
+"""Latents of blank frames have settled when all that is to come, as each change is a share of the one before, is less than _SETTLED;
+or in half precision, when they change by less than this share of the largest, and no longer by ever less: the rest is rounding."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,7 @@ def encode_still(encode: Encode, reference: torch.Tensor, frames: int) -> torch.
         last = latents[:, :, -1:]
         earlier, change = latents[:, :, -3:].diff(dim=2).abs().amax((0, 1, 3, 4)).tolist()
         rounding = change < _ROUNDING * float(last.abs().max()) and change > _SHRINKS * earlier
-        if change < _SETTLED or rounding:
+        to_come = change * change / (earlier - change) if change < earlier else change
+        if to_come < _SETTLED or rounding:
             return torch.cat([latents, last.expand(-1, -1, total - latents.shape[2], -1, -1)], 2)
         count = min(2 * count - 1, frames)
