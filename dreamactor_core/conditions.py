@@ -17,7 +17,7 @@ Encode = Callable[[torch.Tensor], torch.Tensor]
 _PREFIX = 29
 """Frames of a reference and blanks that are encoded at first; twice as many if the latents have not settled by then."""
 _SETTLED, _ROUNDING, _SHRINKS = 5e-4, 2**-6, 0.3
-"""Latents of blank frames have settled when all that is to come, as each change is a share of the one before, is less than _SETTLED;
+"""Latents of blank frames have settled when all that is to come, each change being a share of the last, is less than _SETTLED;
 or in half precision, when they change by less than this share of the largest, and no longer by ever less: the rest is rounding."""
 
 
