@@ -18,7 +18,7 @@ _PREFIX = 29
 """Frames of a reference and blanks that are encoded at first; twice as many if the latents have not settled by then."""
 _SETTLED, _ROUNDING, _SHRINKS = 5e-4, 2**-6, 0.3
 """Latents of blank frames have settled when all that is to come, each change being a share of the last, is less than _SETTLED;
-or in half precision, when they change by less than this share of the largest, and no longer by ever less: the rest is rounding."""
+or when they change by less than this share of the largest and hardly less each time, as half precision's rounding does."""
 
 
 @dataclass(frozen=True)

@@ -87,10 +87,22 @@ def _name_weights(apply: Any, x: torch.Tensor, t: torch.Tensor, *rest: Any, **mo
     hooks = patcher.current_hooks.hooks if patcher.current_hooks else ()
     injected = [one for group in patcher.injections.values() for one in group]
     changed = [one for name, one in patcher.object_patches.items() if name.startswith("diffusion_model.")]
-    # by weak references: what others hang there may hold the network itself, and a dead one is like no other
-    others = tuple(weakref.ref(one) for one in (*injected, *changed))
+    others = tuple(_Same(one) for one in (*injected, *changed))
     options[_KEY] = (patcher.patches_uuid, id(base), tuple((weakref.ref(hook), hook.strength) for hook in hooks), others)
     return apply(x, t, *rest, **more)
+
+
+class _Same:
+    """Equal for the same object alone. It is not kept alive: what others hang on a network may hold the network itself."""
+
+    def __init__(self, one: Any) -> None:
+        try:
+            self.get = weakref.ref(one)
+        except TypeError:  # numbers and strings, which hold nothing
+            self.get = lambda: one
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.get() is not None and self.get() is other.get()
 
 
 class _Context:

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import comfy.context_windows
 import comfy.model_management
 import comfy.model_patcher
 import torch
@@ -101,6 +102,7 @@ class Kept:
         kind: Of the keys; not `dtype`, by which the host knows a tensor.
         context: Name of the motion context. info: Size and place, for people.
         windows: Keys of parts of the clip by their latent frames, in RAM; where there are several, in half of what is free.
+        asked: Windows that there were. told: Warnings that were given.
     """
 
     motion: torch.Tensor
@@ -110,7 +112,8 @@ class Kept:
     kind: torch.dtype
     info: str
     windows: OrderedDict[tuple[int, ...], MotionKeys] = field(default_factory=OrderedDict)
-    warned: bool = False
+    asked: set[tuple[int, ...]] = field(default_factory=set)
+    told: set[str] = field(default_factory=set)
 
     @property
     def nbytes(self) -> int:
@@ -123,26 +126,31 @@ class Kept:
             return self.windows[frames]
         size, free = _size(blocks, tokens, width, self.kind), comfy.model_management.get_free_memory(_RAM)
         while self.windows and size > free - (free + self.nbytes) / 2:
-            # the one that was used last: windows come in the same order at every step, so it is the last to be used again
-            free += self.windows.popitem()[1].nbytes
-            self._warn(
+            # windows that come again do so in the same order at every step: the one that was used last is used again last. Those
+            # that move do not come again, and the oldest goes
+            free += self.windows.popitem(last=frames in self.asked)[1].nbytes
+            self._tell(
+                "full",
                 f"the driver's keys and values of {len(self.windows) + 1} context windows fill half of the free RAM: those of the "
-                f"others are computed again at every step; set motion_cache to fp8, or make the clip smaller"
+                f"others are computed again at every step; set motion_cache to fp8, make the clip smaller, or take a schedule "
+                f"whose windows stand still",
             )
         _check_room(size, free, self.kind)
         if self.keys is not None:
-            self._warn(
+            self._tell(
+                "whole",
                 f"room for keys and values of the whole clip, {self.keys.nbytes / 1e9:.2f} GB, was made for nothing: put the node "
-                f"that makes context windows in front of In-Context Conditioning"
+                f"that makes context windows in front of In-Context Conditioning",
             )
+        self.asked.add(frames)
         self.windows[frames] = MotionKeys(blocks, tokens, width, self.kind)
         return self.windows[frames]
 
-    def _warn(self, text: str) -> None:
-        """Once for a driver, not at every step."""
-        if not self.warned:
+    def _tell(self, what: str, text: str) -> None:
+        """Once for a conditioning, not at every step."""
+        if what not in self.told:
             logging.warning(text)
-        self.warned = True
+        self.told.add(what)
 
 
 def _size(blocks: int, tokens: int, width: int, dtype: torch.dtype) -> int:
@@ -150,9 +158,12 @@ def _size(blocks: int, tokens: int, width: int, dtype: torch.dtype) -> int:
 
 
 def _shown(frames: int, length: int, overlap: int) -> float:
-    """How often windows that stand still show each latent frame of a clip, on average: their keys to those of the whole clip."""
-    windows = 1 + max(0, math.ceil((frames - length) / max(1, length - overlap)))
-    return windows * min(length, frames) / frames
+    """How often windows that stand still show each latent frame of a clip, on average: their keys to those of the whole clip. All
+    but the first have a frame more, which the host puts in front."""
+    if length >= frames:
+        return 1.0
+    windows = 1 + math.ceil((frames - length) / max(1, length - overlap))
+    return (windows * (length + 1) - 1) / frames
 
 
 def _check_room(size: int, free: int, dtype: torch.dtype) -> None:
@@ -181,7 +192,9 @@ def reserve(model: Any, motion: torch.Tensor, precision: Precision, name: str) -
     free = comfy.model_management.get_free_memory(_RAM)
     windows = model.model_options.get("context_handler")
     if precision == "auto":
-        shown = 1.0 if windows is None else _shown(motion.shape[2], windows.context_length, windows.context_overlap)
+        shown = 1.0
+        if isinstance(windows, comfy.context_windows.IndexListContextHandler):  # what others show is not known beforehand
+            shown = _shown(motion.shape[2], windows.context_length, windows.context_overlap)
         fits = shown * _size(blocks, tokens, network.dim, dtype) <= free / 2
         precision = "full" if fits or not comfy.model_management.supports_cast(device, _FP8) else "fp8"
         if precision == "fp8":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -47,10 +48,14 @@ def kept_for(model: Any, motion: torch.Tensor, precision: Precision, context: st
     about = (_digest(motion), precision, model.model.get_dtype_inference(), context, windows)
     found = _kept.get(model.model)
     if found is not None and found[0] == about:
-        return found[1]
+        return _alone(found[1])
     _kept.pop(model.model, None)  # before there is room for others
     kept = reserve(model, motion, precision, context)
-    # keys of context windows are out of the host's sight and grow as they are used: they must not outlive their conditioning
     if kept.keys is not None and kept.nbytes <= comfy.model_management.get_total_memory(torch.device("cpu")) / _SHARE:
         _kept[model.model] = about, kept
-    return kept
+    return _alone(kept)
+
+
+def _alone(kept: Kept) -> Kept:
+    """The same keys, but windows of its own: out of the host's sight, they are not to outlive their conditioning."""
+    return replace(kept, windows=OrderedDict(), asked=set(), told=set())

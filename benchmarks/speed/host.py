@@ -17,7 +17,7 @@ from headless.client import Client, Prompt
 from headless.server import HostServer
 
 REAL = (128, 192, 81)
-VAE_SIZE = (64, 96, 81)  # the ratio hangs on the frames; on the width too with `joint`, of which a margin is decoded
+VAE_SIZE = (64, 96, 81)  # so narrow that `joint` is decoded whole: its ratio is an upper end. Others hang on the frames alone
 WHOLE = ("joint", "cached", "cached_near")
 SIZES = ((64, 96, 33), (128, 192, 33), REAL, (256, 384, 49))
 """Width, height and frames, 4n+1 with the lead-in."""

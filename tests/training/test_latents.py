@@ -17,6 +17,7 @@ import torch
 from drawn_clips import write_clips, write_run
 from safetensors import safe_open
 from safetensors.torch import load_file
+from short_runs import FLOAT
 
 from dreamactor_core.clips import ClipSpec
 from dreamactor_core.conditions import build_condition
@@ -55,7 +56,7 @@ def cached(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose cache is made: four samples to train on, one held out, without augmentation."""
     folder = tmp_path_factory.mktemp("run")
     cache = {"manifest": str(clips), "shard": 2, "validation_share": 0.2, "augment": PLAIN, "workers": 1}
-    run = write_run(folder / "run.yaml", folder, cache=cache)
+    run = write_run(folder / "run.yaml", folder, cache=cache, backbone=FLOAT)
     assert main(["cache", str(run)]) == 0
     return folder
 
@@ -83,7 +84,7 @@ def test_shards_hold_what_the_nodes_would_make(cached: Path, clips: Path) -> Non
 
 def test_an_rgb_cache_holds_the_raw_driver(tmp_path: Path) -> None:
     samples = write_clips(tmp_path / "clips", 2, pairs=True)
-    run = write_run(tmp_path / "run.yaml", tmp_path, variant="rgb", cache={"validation_share": 0.0, "workers": 1})
+    run = write_run(tmp_path / "run.yaml", tmp_path, variant="rgb", backbone=FLOAT, cache={"validation_share": 0.0, "workers": 1})
     assert main(["cache", str(run)]) == 0
     cache, encoders = Cache(tmp_path / "cache", "train"), MarionetteEncoders(torch.device("cpu"), torch.float32)
     assert cache.header("pairs") == "ground_truth" and cache.header("skeleton") == ""

@@ -110,7 +110,7 @@ def test_settings_that_can_t_be(values: dict, said: str, tmp_path: Path) -> None
         config.from_values(given, "test")
 
 
-_EMULATED = pytest.mark.skipif(not bfloat16_is_native(), reason="takes minutes here, and nothing here is encoded so")
+_EMULATED = pytest.mark.skipif(not bfloat16_is_native("cpu"), reason="takes minutes here, and nothing here is encoded so")
 
 
 @pytest.mark.parametrize("half", [False, pytest.param(True, marks=_EMULATED)])

@@ -30,7 +30,7 @@ def test_auto_is_what_the_processor_computes_in(
 
 
 def test_what_is_stated_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "bfloat16_is_native", lambda: False)
+    monkeypatch.setattr(precision, "bfloat16_is_native", lambda device: False)
     assert config.Backbone(name="marionette", dtype="bfloat16").dtype == "bfloat16"
     assert config.Backbone(name="marionette").dtype == "bfloat16"
 

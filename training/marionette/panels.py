@@ -55,7 +55,7 @@ def draw_panels(split: Split, index: int) -> tuple[list[np.ndarray], list[str]]:
 def _encode_panels(vae: AutoencoderKLWan, split: Split, index: int) -> dict[str, torch.Tensor | list[str]]:
     frames, texts = draw_panels(split, index)
     clips = torch.cat([to_pixels(clip) for clip in frames])
-    # a first frame and blank ones: after a few latents they change by less than bfloat16 rounds, so the last stands for the rest
+    # a first frame and blank ones: after a few latents they change by less than bfloat16 tells apart, and the last stands for all
     blank = torch.full_like(clips[:, :, :_SETTLED], BLANK)
     blank[:, :, 0] = clips[:, :, 0]
     video, first = (normalise(vae, encode(vae, x).float()) for x in (clips, blank))
@@ -100,7 +100,7 @@ def _write_shard(split: Split, device: str, job: tuple[Path, range]) -> Path:
     path, indices = job
     vae, samples = _encoder(device), []
     for index in indices:
-        with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=bfloat16_is_native()):
+        with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=bfloat16_is_native(device)):
             samples.append(_encode_panels(vae, split, index))
     tensors = {k: torch.stack([s[k] for s in samples]).half() for k in samples[0] if k != "text"}
     texts = json.dumps([s["text"] for s in samples])

@@ -128,7 +128,7 @@ def _rates(rng: np.random.Generator) -> tuple[float, float]:
 def predict(model: torch.nn.Module, x: torch.Tensor, sigma: torch.Tensor, batch: Batch) -> torch.Tensor:
     """The network's velocity for noisy latents x, told what is known: channels are noise, mask (4 times), latents."""
     inputs = torch.cat([x, batch.known.expand(-1, 4, -1, -1, -1), batch.given], 1)
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16_is_native()):
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16_is_native(x.device.type)):
         return model(inputs, sigma * 1000, batch.text, return_dict=False)[0].float()
 
 

@@ -167,7 +167,7 @@ def main() -> None:
         batch, frames = (args.batch * args.frames // 2, 1) if pictures else (args.batch, args.frames)
         clips = [sample_clip("train", step * 64 + k, frames) for k in range(batch)]
         clip = torch.stack(clips).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_is_native()):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_is_native(device.type)):
             posterior = vae.encode(clip).latent_dist
             # an encoder that stays is met as the networks meet it, by its mean
             result = decode(vae, posterior.mode() if args.decoder_of else posterior.sample())
