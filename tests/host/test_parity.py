@@ -35,7 +35,6 @@ from dreamactor_core.words import encode_text
 from headless.client import Client, Prompt
 from training import backbones, config
 from training.backbones.marionette import MarionetteEncoders
-from training.backbones.wan import WanEncoders
 from training.data.build import build
 from training.latents import skeletons
 from training.latents.encode import Maker, to_pixels
@@ -102,13 +101,6 @@ def from_training(clip_frames: tuple[np.ndarray, np.ndarray]) -> Condition:
     return Condition(made.composite, backbone.normalise(vae, made.latents), made.known, made.generate)
 
 
-class InSinglePrecision(MarionetteEncoders):
-    """As the nodes compute."""
-
-    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        return WanEncoders.encode(self, pixels)
-
-
 def assert_close(got: torch.Tensor, expected: torch.Tensor, tolerance: float, what: str) -> None:
     assert got.shape == expected.shape, what
     difference = float((got - expected).abs().max())
@@ -152,7 +144,7 @@ def test_a_whole_clip_out_of_the_cache_is_what_the_nodes_make(small: SimpleNames
     settings = config.from_values({"preset": "marionette", "out": str(tmp_path), "variant": "rgb", "data": data}, "test")
     (one,) = build(settings)
     backbone_, spec = backbones.get(settings.backbone), settings.clip.spec(one.frames)
-    encoders = InSinglePrecision(torch.device("cpu"))
+    encoders = MarionetteEncoders(torch.device("cpu"), torch.float32)
     tensors, context = Maker(encoders, LAYOUT, settings.clip.spec, None, 1, lambda *_: None)(one, 0)
     given, known = tensors["condition"], LAYOUT.known_mask(*tensors["target"].shape[1:])
 
