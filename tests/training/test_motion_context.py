@@ -21,7 +21,6 @@ from training.errors import UserError
 from training.latents.read import Cache
 from training.marionette import backbone
 from training.marionette.world import Plan, rng_for, sample_scene
-from training.precision import bfloat16_is_native
 from training.train.loop import Trainer
 
 CONTEXT = "cached_near_half"
@@ -110,15 +109,12 @@ def test_settings_that_can_t_be(values: dict, said: str, tmp_path: Path) -> None
         config.from_values(given, "test")
 
 
-_EMULATED = pytest.mark.skipif(not bfloat16_is_native("cpu"), reason="takes minutes here, and nothing here is encoded so")
-
-
-@pytest.mark.parametrize("half", [False, pytest.param(True, marks=_EMULATED)])
-@pytest.mark.parametrize("plan", ["human", "cartoon", "bird"])
+@pytest.mark.parametrize(("plan", "half"), [("human", False), ("cartoon", False), ("bird", False), ("human", True)])
 def test_blank_frames_of_the_real_vae_settle(plan: Plan, half: bool) -> None:
     """In either precision within the first 29 frames, which are encoded once, and what stands for the rest is what it would be."""
     vae, seen = backbone.load_vae(), []
-    picture = torch.from_numpy(sample_scene(rng_for("test", 5, 1), plan).draw()[0][0]).permute(2, 0, 1)[None].float() / 127.5 - 1
+    whole = torch.from_numpy(sample_scene(rng_for("test", 5, 1), plan).draw()[0][0]).permute(2, 0, 1)[None].float() / 127.5 - 1
+    picture = whole[..., 32:80, 16:48]  # some CPUs emulate half precision: a quarter of the time
 
     def encode(pixels: torch.Tensor) -> torch.Tensor:
         seen.append(pixels.shape[2])

@@ -11,7 +11,6 @@ import yaml
 from training import backbones, config, precision
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="asks the CPU, which is not asked where there is a GPU")
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [({"avx512_bf16": False}, "float32"), ({"avx512_bf16": True}, "bfloat16"), ({"sve_bf16": True}, "bfloat16"), ({}, "float32")],
@@ -20,6 +19,7 @@ def test_auto_is_what_the_processor_computes_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: dict[str, bool], expected: str
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     run = tmp_path / "run.yaml"
     run.write_text(yaml.safe_dump({"preset": "marionette", "out": str(tmp_path)}))
     settings = config.load(run)
