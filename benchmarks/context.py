@@ -5,15 +5,18 @@
     python run.py bench context --json context.json --speed speed.json --plot docs/motion_context.png
 
 All are judged on the same held-out pairs as the human drivers of `bench evidence`. A context is set against the paper's only where
-both had the same number of training steps, pair by pair, on average over all training seeds that both have.
+both had the same number of training steps, pair by pair, on average over all training seeds that both have. What the file holds
+already of this recipe is not measured again, so that the trainings may be done, and their LoRAs deleted, one after the other.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +39,40 @@ def trained(recipe: ablate.Recipe) -> list[str]:
     return [name for name, run in recipe.runs.items() if run.verbs[-1] == "train"]
 
 
-def finished(recipe: ablate.Recipe) -> list[str]:
-    """Those that are there. Raises UserError, with the command that makes them, when none is."""
-    found = [name for name in trained(recipe) if ablate.is_finished(recipe, name)]
+def version_of(recipe: ablate.Recipe, name: str) -> str:
+    """A hash of what a finished run is the result of."""
+    return hashlib.sha256(ablate.mark_of(recipe, name).encode()).hexdigest()[:16]
+
+
+def known(path: Path | None, recipe: ablate.Recipe, seed: int, count: int) -> dict[str, dict[str, Any]]:
+    """Rows by run that an earlier call wrote there, of these pairs and of runs as the recipe has them now. Raises UserError for a
+    file that is something else."""
+    if path is None or not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        rows = {row["run"]: row for row in found["rows"]} if (found["seed"], found["pairs"]) == (seed, count) else {}
+        return {name: row for name, row in rows.items() if name in recipe.runs and row["version"] == version_of(recipe, name)}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"--json {path} can't be read ({error!r}), expected what an earlier call wrote, or no file") from error
+
+
+def finished(recipe: ablate.Recipe, rows: Collection[str] = ()) -> list[str]:
+    """The runs that are there, or whose `rows` are. Raises UserError, with the command that makes them, when none is."""
+    found = [name for name in trained(recipe) if name in rows or ablate.is_finished(recipe, name)]
     if not found:
         raise UserError(f"{recipe.out} holds no finished LoRA; python -m training ablate {RECIPE.relative_to(ROOT).as_posix()}")
     return found
 
 
 def measure(recipe: ablate.Recipe, name: str, seed: int, count: int) -> dict[str, Any]:
-    """One run: its context, training steps and seed; means, intervals and values of every pair of FIGURES."""
+    """One run: its version, context, training steps and seed; means, intervals and values of every pair of FIGURES."""
     settings = ablate.settings_of(recipe, name)
     network = evidence.load(ablate.folder_of(recipe, name) / "train" / "lora.safetensors", settings)
     pairs = evidence.sample_pairs("human", seed, count)
     figures, _ = evidence.measure_group(network, pairs, seed)
-    about = {"run": name, "context": settings.motion_context, "steps": settings.train.steps, "seed": settings.train.seed}
+    about = {"run": name, "version": version_of(recipe, name), "context": settings.motion_context}
+    about |= {"steps": settings.train.steps, "seed": settings.train.seed}
     found = evidence.summary(figures)
     kept = {key: found[key] for key in ("n", "psnr_still", "psnr_other", *FIGURES, *(f"{key}_ci" for key in FIGURES))}
     values = {f"{key}_pairs": [round(float(one[key]), 4) if np.isfinite(one[key]) else None for one in figures] for key in FIGURES}
@@ -133,20 +155,24 @@ def main() -> None:
         ratio = {name: json.loads(args.speed.read_text("utf-8"))["step_ratio"][name] for name in CONTEXTS} if args.speed else {}
     except (OSError, ValueError, KeyError, TypeError) as error:
         sys.exit(f"error: --speed {args.speed} can't be read ({error!r}), expected what `bench speed --json FILE` wrote")
-    rows: list[dict[str, Any]] = []
     try:
         recipe = ablate.load(RECIPE, args.loras)
-        for name in finished(recipe):
+        by = known(args.json, recipe, args.seed, args.pairs)
+        for name in finished(recipe, by):
+            if name in by:
+                continue
             started = time.time()
-            rows.append(measure(recipe, name, args.seed, args.pairs))
+            by[name] = measure(recipe, name, args.seed, args.pairs)
             print(f"{name}: {time.time() - started:.0f} s", file=sys.stderr, flush=True)
+            rows = [by[run] for run in trained(recipe) if run in by]
+            if args.json:
+                found = {"seed": args.seed, "pairs": args.pairs, "rows": rows, "against_joint": against_joint(rows)}
+                with atomic(args.json) as partial:
+                    partial.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
     except UserError as error:
         sys.exit(f"error: {error}")
+    rows = [by[run] for run in trained(recipe) if run in by]
     compared = against_joint(rows)
-    if args.json:
-        found = {"seed": args.seed, "pairs": args.pairs, "rows": rows, "against_joint": compared}
-        with atomic(args.json) as partial:
-            partial.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
     print(table(rows, compared))
     if args.plot:
         plot(rows, ratio, args.plot)

@@ -3,11 +3,13 @@
     python run.py bench speed --json speed.json --plot speed.png
 
 Steps of the sampler, the VAE's work and whole runs in a real server on the small backbone, in turn, the lead-in sampled in all of
-them; then steps of training, and the drawing of skeletons.
+them; steps of blocks as wide as a large network's, with random weights; then steps of training, and the drawing of skeletons.
 
-How much a context costs hangs on how much of a step is attention. In Wan's 14B networks at 832x480 and 81 frames, 32,760 tokens, it
-is 53% of the operations; in the small backbone it is that at 2,016 tokens, the size of `REAL`, whose ratios are `step_ratio`. Below
-it the matrices rule, and above it attention does, more than it would in a large network at any size that is trained.
+How much a context costs hangs on how much of a step is attention, and on how many tokens a frame has. In Wan's 14B networks at
+832x480 and 81 frames, 32,760 tokens, 53% of the operations are attention. On a GPU two of their blocks are timed at that size, or
+as many as `--layers` says; on the CPU one block of half the width with half the tokens, of which attention is as large a share.
+Those are `step_ratio`. In the small backbone attention has that share at 2,016 tokens, the largest of its sizes, but a frame has 96
+of them there instead of 1,560, with which a CPU's attention is slow.
 """
 
 from __future__ import annotations
@@ -24,20 +26,17 @@ from dreamactor_core.motion_context import CONTEXTS
 from headless.atomic import atomic
 
 
-def measure(seed: int) -> list[dict[str, Any]]:
+def measure(seed: int, layers: int | None = None) -> list[dict[str, Any]]:
     """The rows of `host.measure` and `network.measure`, and `pose_draw` with frames a second and the ratio to other drawing."""
-    rows = [*host.measure(seed), network.measure()]
+    rows = [*host.measure(seed, layers), network.measure()]
     return [*rows, {"what": "pose_draw", **pose_draw.measure(seed)}]
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the JSON file holds: `step_ratio` by context at the size of REAL (the last size, if that is not among them),
-    `vae_ratio`, and the rows."""
-    steps = [row for row in rows if row["what"] == "step"]
-    vae = next(row for row in rows if row["what"] == "vae")
-    chosen = next((row for row in steps if (row["width"], row["height"], row["frames"]) == host.REAL), steps[-1])
-    medians = {key: {name: one["median"] for name, one in row["ratios"].items()} for key, row in (("step", chosen), ("vae", vae))}
-    return {"step_ratio": medians["step"], "vae_ratio": medians["vae"], "rows": rows}
+    """What the JSON file holds: `step_ratio` by context with the large network's blocks, `vae_ratio`, and the rows."""
+    by = {row["what"]: row for row in rows}
+    medians = {what: {name: one["median"] for name, one in by[what]["ratios"].items()} for what in ("large", "vae")}
+    return {"step_ratio": medians["large"], "vae_ratio": medians["vae"], "rows": rows}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -67,16 +66,17 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Ratios over the number of tokens."""
+    """Ratios over the number of tokens; stars are the large network's blocks."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
-    rows = sorted((row for row in rows if row["what"] == "step"), key=lambda row: row["tokens"])
     for name in CONTEXTS:
-        axes.plot([row["tokens"] for row in rows], [row["ratios"][name]["median"] for row in rows], marker="o", label=name)
+        for what, style in (("step", {"marker": "o", "label": name}), ("large", {"marker": "*", "markersize": 11})):
+            own = sorted((row["tokens"], row["ratios"][name]["median"]) for row in rows if row["what"] == what)
+            axes.plot(*zip(*own, strict=True), **style, color=f"C{list(CONTEXTS).index(name)}")
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set(xlabel="tokens of the result", ylabel="step / plain image-to-video step", xscale="log")
     axes.legend()
@@ -90,10 +90,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write ratios and rows there")
     parser.add_argument("--plot", type=Path, help="draw the ratios over the number of tokens, as .png or .svg")
+    parser.add_argument("--layers", type=int, help="blocks of the large network, 2 on a GPU, 1 on the CPU; 40 are all, 28 GB")
     args = parser.parse_args()
     if args.seed < 0:
         parser.error(f"--seed is {args.seed}, expected 0 or more")
-    rows = measure(args.seed)
+    if args.layers is not None and args.layers < 1:
+        parser.error(f"--layers is {args.layers}, expected 1 or more")
+    rows = measure(args.seed, args.layers)
     print(table(rows))
     if args.json:
         with atomic(args.json) as partial:

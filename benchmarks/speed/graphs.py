@@ -27,6 +27,7 @@ def write_loras(folder: Path) -> None:
     with safe_open(LORA, "pt") as file:
         metadata = file.metadata()
     tensors = load_file(LORA)
+    folder.mkdir(parents=True, exist_ok=True)
     for name in CONTEXTS:
         save_file(tensors, folder / f"{name}.safetensors", metadata | {"dreamactor_m2.motion_context": name})
 

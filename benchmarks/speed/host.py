@@ -6,12 +6,17 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.speed.clocks import Clock, Memory, spread, timed
 from benchmarks.speed.graphs import DISTINCT, PLAIN, count, step_graphs, vae_graphs, whole_graphs, write_loras, write_material
+from benchmarks.speed.large import HALF, LARGE, Shape, large_graphs, write
 from dreamactor_core.motion_context import CONTEXTS
 from headless.client import Client, Prompt
 from headless.server import HostServer
@@ -19,9 +24,10 @@ from headless.server import HostServer
 REAL = (128, 192, 81)
 VAE_SIZE = (64, 96, 81)  # so narrow that `joint` is decoded whole: its ratio is an upper end. Others hang on the frames alone
 WHOLE = ("joint", "cached", "cached_near")
-SIZES = ((64, 96, 33), (128, 192, 33), REAL, (256, 384, 49))
+SIZES = ((64, 96, 33), (128, 192, 33), REAL)
 """Width, height and frames, 4n+1 with the lead-in."""
 STEPS, ROUNDS = 5, 3
+LARGE_STEPS, LARGE_ROUNDS = 2, 2  # on the CPU, where a step takes minutes
 _ARGUMENTS = ["--cache-lru", "100", "--use-pytorch-cross-attention"]
 """What is made of reference and driver is kept from round to round: sampling is what is timed. With PyTorch's attention, which the
 host has on GPUs: that for CPUs takes so long that a step is little else."""
@@ -42,13 +48,24 @@ def _row(what: str, size: tuple[int, int, int], seconds: dict[str, list[float]],
     return {"what": what, "width": width, "height": height, "frames": frames, "tokens": tokens, "ratios": ratios(seconds), **more}
 
 
-def _steps(client: Client, size: tuple[int, int, int], seed: int) -> dict[str, Any]:
-    """Steps of the sampler, in turn. What is made of reference and driver is there from the second round on."""
+def _in_turn(client: Client, graphs: Callable[[int], dict[str, Prompt]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of a sampler's step in each graph and round. What is made of reference and driver is there from the second on."""
     seconds: dict[str, list[float]] = {name: [] for name in (PLAIN, *CONTEXTS)}
-    for round_ in range(ROUNDS):
-        for name, graph in step_graphs(size, seed + round_, STEPS).items():
+    for round_ in range(rounds):
+        for name, graph in graphs(round_).items():
             seconds[name].append(timed(client, graph).step())
-    return _row("step", size, seconds)
+    return seconds
+
+
+def _steps(client: Client, size: tuple[int, int, int], seed: int) -> dict[str, Any]:
+    return _row("step", size, _in_turn(client, lambda round_: step_graphs(size, seed + round_, STEPS), ROUNDS))
+
+
+def _large_steps(client: Client, shape: Shape, seed: int) -> dict[str, Any]:
+    steps, rounds = (STEPS, ROUNDS) if torch.cuda.is_available() else (LARGE_STEPS, LARGE_ROUNDS)
+    seconds = _in_turn(client, lambda round_: large_graphs(shape, seed + round_, steps), rounds)
+    network = {name: value for name, value in asdict(shape).items() if name != "size"}
+    return _row("large", shape.size, seconds, network=network)
 
 
 def _vae(client: Client) -> dict[str, Any]:
@@ -106,19 +123,24 @@ def _whole(client: Client, seed: int) -> dict[str, Any]:
     return row | ({"memory": ratios(memory)} if min(memory[PLAIN]) > 0 else {})
 
 
-def measure(seed: int) -> list[dict[str, Any]]:
-    """Rows `vae`, `step` of each size, and `whole`: width, height, frames, tokens of the result, and contexts' ratios: of all for
-    `step`, of the DISTINCT and of WHOLE for the others."""
+def measure(seed: int, layers: int | None = None) -> list[dict[str, Any]]:
+    """Rows `vae`, `step` of each size, `whole` and `large`: width, height, frames, tokens of the result, and contexts' ratios: of
+    all for `step` and `large`, of the DISTINCT and of WHOLE for the others. `layers`: blocks of the large network."""
+    gpu = torch.cuda.is_available()
+    shape = LARGE if gpu else HALF
+    shape = shape if layers is None else replace(shape, layers=layers)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        write_loras(Path(folder))
+        write(Path(folder), shape, torch.bfloat16 if gpu else torch.float32)
+        write_loras(Path(folder) / "loras")
         paths = Path(folder) / "paths.yaml"
-        paths.write_text(json.dumps({"bench": {"base_path": folder, "loras": "."}}))
+        paths.write_text(json.dumps({"bench": {"base_path": folder} | {name: name for name in ("loras", "diffusion_models")}}))
         with HostServer(arguments=["--extra-model-paths-config", str(paths), *_ARGUMENTS]) as server:
             client = Client(server.url)
             for number in range(count(ROUNDS + 1)):
                 write_material(server.input_dir, seed, number)
-            for make in (_vae, *(partial(_steps, size=size, seed=seed) for size in SIZES), partial(_whole, seed=seed)):
+            of_steps = (partial(_steps, size=size, seed=seed) for size in SIZES)
+            for make in (_vae, *of_steps, partial(_whole, seed=seed), partial(_large_steps, shape=shape, seed=seed)):
                 rows.append(make(client))
                 print(json.dumps(rows[-1]), file=sys.stderr, flush=True)  # what follows takes minutes
     return rows

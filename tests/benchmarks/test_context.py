@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from benchmarks import context
 from headless.media import read_image
@@ -67,6 +69,56 @@ def test_every_context_has_a_run_in_the_recipe_and_data_of_its_own_kind(tmp_path
         assert (own.cached, own.scale) == (made.cached, made.scale), name
     with pytest.raises(UserError, match=r"holds no finished LoRA; python -m training ablate training/recipes/motion_context\.yaml"):
         context.finished(recipe)
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which runs were measured. Two of the recipe's are finished, or so their marks say."""
+    recipe, measured = ablate.load(context.RECIPE, tmp_path), []
+    for name in ("joint_short", "cached_short"):
+        ablate.folder_of(recipe, name).mkdir()
+        (ablate.folder_of(recipe, name) / ablate.DONE).write_text(ablate.mark_of(recipe, name), "utf-8")
+
+    def measure(recipe: ablate.Recipe, name: str, seed: int, count: int) -> dict:
+        measured.append(name)
+        made = row(ablate.settings_of(recipe, name).motion_context, 400, 0, [14.0 + seed] * count, [0.5] * count)
+        return made | {"run": name, "version": context.version_of(recipe, name)}
+
+    monkeypatch.setattr(context, "measure", measure)
+    return measured
+
+
+def call(monkeypatch: pytest.MonkeyPatch, folder: Path, seed: int = 0) -> list[str]:
+    """Names of the rows that the file holds after a call."""
+    arguments = ["--loras", str(folder), "--json", str(folder / "rows.json"), "--pairs", "4", "--seed", str(seed)]
+    monkeypatch.setattr(sys, "argv", ["context", *arguments])
+    context.main()
+    return [one["run"] for one in json.loads((folder / "rows.json").read_text("utf-8"))["rows"]]
+
+
+def test_what_the_file_holds_is_not_measured_again(tmp_path: Path, runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    both = ["joint_short", "cached_short"]
+    mark = tmp_path / "cached_short" / ablate.DONE
+    text = mark.read_text("utf-8")
+    mark.unlink()
+    assert call(monkeypatch, tmp_path) == runs == both[:1]
+    mark.write_text(text, "utf-8")
+    (tmp_path / "joint_short" / ablate.DONE).unlink()  # its LoRA is gone, its row is not
+    assert call(monkeypatch, tmp_path) == runs == both
+    assert json.loads((tmp_path / "rows.json").read_text("utf-8"))["against_joint"][0]["psnr"] == 0
+    assert call(monkeypatch, tmp_path, seed=1) == ["cached_short"] and runs == [*both, "cached_short"], "other pairs: all anew"
+    recipe = yaml.safe_load(context.RECIPE.read_text("utf-8"))
+    recipe["base"]["train"]["steps"] = 500
+    monkeypatch.setattr(context, "RECIPE", tmp_path / "recipe.yaml")
+    context.RECIPE.write_text(yaml.safe_dump(recipe), "utf-8")
+    assert context.known(tmp_path / "rows.json", ablate.load(context.RECIPE, tmp_path), 1, 4) == {}, "of another recipe"
+
+
+def test_a_file_of_something_else_is_left_alone(tmp_path: Path, runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rows.json").write_text("[1, 2]", "utf-8")
+    with pytest.raises(SystemExit, match=r"--json .*rows\.json can't be read \(TypeError"):
+        call(monkeypatch, tmp_path)
+    assert (tmp_path / "rows.json").read_text("utf-8") == "[1, 2]" and not runs
 
 
 @pytest.mark.parametrize(

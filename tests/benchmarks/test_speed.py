@@ -10,7 +10,7 @@ import pytest
 from safetensors import safe_open
 
 from benchmarks.speed import __main__ as speed
-from benchmarks.speed import graphs, host, network
+from benchmarks.speed import graphs, host, large, network
 from benchmarks.speed.clocks import Clock
 from dreamactor_core.contract import Contract
 from dreamactor_core.motion_context import CONTEXTS
@@ -46,29 +46,35 @@ def test_all_graphs_sample_as_many_frames(tmp_path: Path) -> None:
 
 def test_the_real_size_has_the_share_of_attention_of_a_large_network() -> None:
     shares = []
-    for name, (width, height, frames) in (("wan2.1-i2v-14b", (832, 480, 81)), ("marionette", host.REAL)):
-        net = networks.network(name, networks.RELEASED[name])
-        tokens = costs.video_tokens(net, width, height, frames, None)
+    half = dict(num_attention_heads=20, ffn_dim=large.HALF.inner, num_layers=1)
+    wan, small = "wan2.1-i2v-14b", "marionette"
+    for name, more, size in ((wan, {}, large.LARGE.size), (small, {}, host.REAL), (wan, half, large.HALF.size)):
+        net = networks.network(name, networks.RELEASED[name] | more)
+        tokens = costs.video_tokens(net, *size, None)
         shares.append(net.layers * 4 * tokens**2 * net.width / costs.flops(net, tokens, 0, False).forward)
-    assert shares[0] == pytest.approx(shares[1], abs=0.03)
+    assert shares[0] == pytest.approx(shares[1], abs=0.03) and shares[0] == pytest.approx(shares[2], abs=0.03)
 
 
 def test_every_row_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(host, "SIZES", ((64, 96, 9),))
     monkeypatch.setattr(host, "REAL", (64, 96, 13))
     monkeypatch.setattr(host, "VAE_SIZE", (32, 64, 13))
+    monkeypatch.setattr(host, "HALF", large.Shape(256, 512, 3, (64, 96, 9)))
+    monkeypatch.setattr(host, "LARGE", host.HALF)
     monkeypatch.setattr(host, "ROUNDS", 1)
     monkeypatch.setattr(network, "CLIPS", 6)
     monkeypatch.setattr(network, "ROUNDS", 1)
     monkeypatch.setattr(speed.pose_draw, "FRAMES", 3)
     out, drawn = tmp_path / "speed.json", tmp_path / "speed.png"
-    monkeypatch.setattr(sys, "argv", ["speed", "--json", str(out), "--plot", str(drawn)])
+    monkeypatch.setattr(sys, "argv", ["speed", "--json", str(out), "--plot", str(drawn), "--layers", "2"])
     speed.main()
     found = json.loads(out.read_text())
     assert found["step_ratio"].keys() == CONTEXTS.keys() and set(found["vae_ratio"]) == set(graphs.DISTINCT)
     assert all(value > 0 for key in ("step_ratio", "vae_ratio") for value in found[key].values())
     rows = {row["what"]: row for row in found["rows"]}
-    assert list(rows) == ["vae", "step", "whole", "train", "pose_draw"]
+    assert list(rows) == ["vae", "step", "whole", "large", "train", "pose_draw"]
+    assert rows["large"]["network"] == {"width": 256, "inner": 512, "layers": 2}
+    assert found["step_ratio"]["joint"] == rows["large"]["ratios"]["joint"]["median"]
     assert (rows["step"]["frames"], rows["step"]["tokens"]) == (9, 3 * 6 * 4)
     for name, split in rows["whole"]["split"].items():
         assert split.keys() >= {"Small backbone", "In-context conditioning", "Sampler", "Decode"}, f"{name}: something was kept"
@@ -81,8 +87,11 @@ def test_every_row_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     assert "driver pass" in capsys.readouterr().out
 
 
-def test_a_seed_below_nothing_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["speed", "--seed", "-1"])
+@pytest.mark.parametrize(("option", "value", "least"), [("--seed", "-1", "0"), ("--layers", "0", "1")])
+def test_too_few_are_refused(
+    option: str, value: str, least: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["speed", option, value])
     with pytest.raises(SystemExit):
         speed.main()
-    assert "--seed is -1, expected 0 or more" in capsys.readouterr().err
+    assert f"{option} is {value}, expected {least} or more" in capsys.readouterr().err
