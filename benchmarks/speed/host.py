@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.speed.clocks import Clock, Memory, spread, timed
 from benchmarks.speed.graphs import DISTINCT, PLAIN, count, step_graphs, vae_graphs, whole_graphs, write_loras, write_material
-from benchmarks.speed.large import HALF, LARGE, Shape, large_graphs, write
+from benchmarks.speed.large import FOLDERS, HALF, LARGE, Shape, large_graphs, write
 from dreamactor_core.motion_context import CONTEXTS
 from headless.client import Client, Prompt
 from headless.server import HostServer
@@ -134,7 +134,7 @@ def measure(seed: int, layers: int | None = None) -> list[dict[str, Any]]:
         write(Path(folder), shape, torch.bfloat16 if gpu else torch.float32)
         write_loras(Path(folder) / "loras")
         paths = Path(folder) / "paths.yaml"
-        paths.write_text(json.dumps({"bench": {"base_path": folder} | {name: name for name in ("loras", "diffusion_models")}}))
+        paths.write_text(json.dumps({"bench": {"base_path": folder} | {name: name for name in FOLDERS}}))
         with HostServer(arguments=["--extra-model-paths-config", str(paths), *_ARGUMENTS]) as server:
             client = Client(server.url)
             for number in range(count(ROUNDS + 1)):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +21,14 @@ from training.marionette.backbone import MODEL_CONFIG
 from training.marionette.world import FPS, FRAMES, LEAD_IN
 from training.native import to_native, wan_transformer_key
 
-_NAME, _RANK, _HEAD = "large", 16, 128
+FOLDERS = ("diffusion_models", "vae", "loras")
+_NAME, _FILE, _RANK, _HEAD = "large", "large.safetensors", 16, 128
 
 
 @dataclass(frozen=True)
 class Shape:
     """A Wan network and what it is given: tokens' width, the feed-forward layers' inner width, blocks; width, height and frames of
-    the video. It reads the small backbone's text and latents."""
+    the video. Its text is the small backbone's."""
 
     width: int
     inner: int
@@ -39,28 +42,59 @@ HALF = Shape(2560, 6912, 1, (480, 416, 81))
 """One block of half their width, with half as many tokens: so as large a share of a step is attention."""
 
 
+def _random(shapes: Mapping[str, Sequence[int]], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Weights that keep values near one."""
+    generator = torch.Generator().manual_seed(0)
+    made = {name: torch.randn(tuple(size), generator=generator) for name, size in shapes.items()}
+    return {name: (value * math.prod(value.shape[1:]) ** -0.5).to(dtype) for name, value in made.items()}
+
+
+def _tiny_vae() -> dict[str, tuple[int, ...]]:
+    """Shapes of the weights of the autoencoder that hosts have for previews of Wan's latents (TAEHV): what is encoded is of no
+    matter here, and a video of that size takes the real one minutes on a CPU."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def convolution(name: str, channels: int, out: int, size: int = 3, bias: bool = True) -> None:
+        shapes[f"{name}.weight"] = (out, channels, size, size)
+        if bias:
+            shapes[f"{name}.bias"] = (out,)
+
+    def level(part: str, at: int, channels: int) -> None:
+        for block in range(at, at + 3):
+            for layer, many in ((0, 2), (2, 1), (4, 1)):
+                convolution(f"{part}.{block}.conv.{layer}", many * channels, channels)
+
+    convolution("encoder.0", 3, 64)
+    for at, frames in ((2, 2), (7, 2), (12, 1)):
+        convolution(f"encoder.{at}.conv", frames * 64, 64, 1, bias=False)
+        convolution(f"encoder.{at + 1}", 64, 64, bias=False)
+        level("encoder", at + 2, 64)
+    convolution("encoder.17", 64, 16)
+    convolution("decoder.1", 16, 256)
+    for at, channels, out, frames in ((3, 256, 128, 1), (9, 128, 64, 2), (15, 64, 64, 2)):
+        level("decoder", at, channels)
+        convolution(f"decoder.{at + 4}.conv", channels, frames * channels, 1, bias=False)
+        convolution(f"decoder.{at + 5}", channels, out, bias=False)
+    convolution("decoder.22", 64, 3)
+    return shapes
+
+
 def write(folder: Path, shape: Shape, dtype: torch.dtype) -> None:
-    """The network's file in `diffusion_models`, and in `loras` a LoRA for each motion context."""
+    """The network's file in `diffusion_models`, a VAE's in `vae`, and in `loras` a LoRA for each motion context."""
     heads = shape.width // _HEAD
     more = dict(num_attention_heads=heads, attention_head_dim=_HEAD, ffn_dim=shape.inner, num_layers=shape.layers)
     with torch.device("meta"):
         state = WanTransformer3DModel(**MODEL_CONFIG | more).state_dict()
-    shapes = {name: value.shape for name, value in to_native(state, wan_transformer_key).items()}
-    generator = torch.Generator().manual_seed(0)
-
-    def values(size: torch.Size) -> torch.Tensor:
-        fan_in = size[1:].numel() if len(size) > 1 else 1
-        return (torch.randn(size, generator=generator) * fan_in**-0.5).to(dtype)
-
+    shapes = {name: tuple(value.shape) for name, value in to_native(state, wan_transformer_key).items()}
     config = {"transformer": {"num_heads": heads, "text_dim": DIM, "freq_dim": MODEL_CONFIG["freq_dim"]}}
-    for name in ("diffusion_models", "loras"):
+    for name in FOLDERS:
         (folder / name).mkdir(parents=True, exist_ok=True)
-    path = folder / "diffusion_models" / f"{_NAME}.safetensors"
-    save_file({key: values(size) for key, size in shapes.items()}, path, {"config": json.dumps(config)})
-    lora = {}
-    for key, (rows, columns) in ((k.removesuffix(".weight"), s) for k, s in shapes.items() if ".ffn." in k and len(s) == 2):
-        lora[f"diffusion_model.{key}.lora_A.weight"] = values(torch.Size((_RANK, columns)))
-        lora[f"diffusion_model.{key}.lora_B.weight"] = values(torch.Size((rows, _RANK)))
+    save_file(_random(shapes, dtype), folder / "diffusion_models" / _FILE, {"config": json.dumps(config)})
+    save_file(_random(_tiny_vae(), torch.float32), folder / "vae" / _FILE)
+    layers = {name.removesuffix(".weight"): size for name, size in shapes.items() if ".ffn." in name and len(size) == 2}
+    lora = _random({f"diffusion_model.{name}.lora_A.weight": (_RANK, size[1]) for name, size in layers.items()}, dtype)
+    lora |= _random({f"diffusion_model.{name}.lora_B.weight": (size[0], _RANK) for name, size in layers.items()}, dtype)
+    lora |= {f"diffusion_model.{name}.alpha": torch.tensor(float(_RANK)) for name in layers}
     for context in CONTEXTS:
         contract = Contract("pose", "marionette", motion_context=context, fps=FPS, lead_in=LEAD_IN / FPS, frames=FRAMES)
         save_file(lora, folder / "loras" / f"{_NAME}_{context}.safetensors", contract.to_metadata())
@@ -70,7 +104,9 @@ def large_graphs(shape: Shape, seed: int, steps: int) -> dict[str, Prompt]:
     """`step_graphs` on that network."""
     made = step_graphs(shape.size, seed, steps)
     for graph in made.values():
-        graph[_NAME] = {"class_type": "UNETLoader", "inputs": {"unet_name": f"{_NAME}.safetensors", "weight_dtype": "default"}}
+        graph["network"] = {"class_type": "UNETLoader", "inputs": {"unet_name": _FILE, "weight_dtype": "default"}}
+        graph["vae"] = {"class_type": "VAELoader", "inputs": {"vae_name": _FILE}}
         lora = by_title(graph, "Motion LoRA")["inputs"]
-        lora |= {"model": [_NAME, 0], "lora_name": f"{_NAME}_{lora['lora_name']}"}
+        lora |= {"model": ["network", 0], "lora_name": f"{_NAME}_{lora['lora_name']}"}
+        by_title(graph, "In-context conditioning")["inputs"]["vae"] = ["vae", 0]
     return made

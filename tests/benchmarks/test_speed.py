@@ -59,7 +59,7 @@ def test_every_row_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     monkeypatch.setattr(host, "SIZES", ((64, 96, 9),))
     monkeypatch.setattr(host, "REAL", (64, 96, 13))
     monkeypatch.setattr(host, "VAE_SIZE", (32, 64, 13))
-    monkeypatch.setattr(host, "HALF", large.Shape(256, 512, 3, (64, 96, 9)))
+    monkeypatch.setattr(host, "HALF", large.Shape(1024, 512, 3, (64, 96, 9)))
     monkeypatch.setattr(host, "LARGE", host.HALF)
     monkeypatch.setattr(host, "ROUNDS", 1)
     monkeypatch.setattr(network, "CLIPS", 6)
@@ -73,7 +73,7 @@ def test_every_row_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     assert all(value > 0 for key in ("step_ratio", "vae_ratio") for value in found[key].values())
     rows = {row["what"]: row for row in found["rows"]}
     assert list(rows) == ["vae", "step", "whole", "large", "train", "pose_draw"]
-    assert rows["large"]["network"] == {"width": 256, "inner": 512, "layers": 2}
+    assert rows["large"]["network"] == {"width": 1024, "inner": 512, "layers": 2}
     assert found["step_ratio"]["joint"] == rows["large"]["ratios"]["joint"]["median"]
     assert (rows["step"]["frames"], rows["step"]["tokens"]) == (9, 3 * 6 * 4)
     for name, split in rows["whole"]["split"].items():
