@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -108,3 +108,13 @@ def pack(shelf: Path) -> ModuleType:
 def toy_nodes() -> ModuleType:
     """The tests' own nodes, in this process."""
     return load_package(HERE / "custom_nodes" / "toy_nodes")
+
+
+@pytest.fixture(scope="module")
+def base(pack: ModuleType) -> SimpleNamespace:
+    """MODEL, CLIP and VAE of the small backbone, without a LoRA."""
+    import torch
+
+    with torch.inference_mode():
+        model, clip, vae = pack.nodes.loaders.SmallBackboneLoader.execute().args
+    return SimpleNamespace(model=model, clip=clip, vae=vae)
