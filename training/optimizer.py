@@ -6,13 +6,40 @@ Networks that are trained from nothing here see few steps; Muon makes several ti
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
+
+from training.precision import bfloat16_is_native
+
+
+class _Float32Instead(TorchFunctionMode):
+    """Within it, what is asked for in bfloat16 is made in float32."""
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function is torch.Tensor.bfloat16:
+            return args[0].to(torch.float32, copy=True)  # what asks for it goes on in place
+        return function(*args, **(kwargs or {}))
+
+
+class Muon(torch.optim.Muon):
+    """torch's, which orthogonalises in bfloat16; on a machine that only emulates it, in float32: for a LoRA of the small backbone
+    of rank 128 that is 0.14 s a step instead of 3.1 s, longer than the network takes."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        device = self.param_groups[0]["params"][0].device.type
+        with nullcontext() if bfloat16_is_native(device) else _Float32Instead():
+            return super().step(closure)
 
 
 class MuonAdamW:
-    """torch's Muon on every weight of two or more axes (convolutions flattened), AdamW on vectors and `adamw_only`.
+    """Muon on every weight of two or more axes (convolutions flattened), AdamW on vectors and `adamw_only`.
 
     Args:
         lr: For Muon, scaled to AdamW's usual step size; AdamW gets half of it.
@@ -32,7 +59,7 @@ class MuonAdamW:
         rest = [p for _, p in named if id(p) not in chosen]
         self.parts: dict[str, torch.optim.Optimizer] = {}
         if self._flat:
-            self.parts["muon"] = torch.optim.Muon(
+            self.parts["muon"] = Muon(
                 self._flat, lr=lr, momentum=0.95, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
             )
         if rest:  # a LoRA has matrices only

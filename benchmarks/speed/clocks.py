@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
+import psutil
+
 from headless.client import Client, Progress, Prompt, id_by_title
 
 SAMPLER = "Sampler"
@@ -70,26 +72,27 @@ def timed(client: Client, graph: Prompt) -> Clock:
 
 
 class Memory:
-    """Within it, a server's device is watched: `most` is how many bytes more than at the begin were taken, of the GPU's memory
-    (what torch has reserved there) or of the machine's. What else runs on the machine counts too."""
+    """Within it, a server is watched: `most` is the most bytes that it had, of the GPU's memory (what torch has reserved there) or
+    of the machine's (its process with all that is loaded)."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, pid: int) -> None:
         self._client, self.most = Client(client.url), 0.0  # its own connection, as it asks from another thread
+        self._process = psutil.Process(pid)
         self._ended, self._failed = threading.Event(), None
 
     def _used(self) -> float:
         device = self._client.system_stats()["devices"][0]
-        return device["vram_total"] - device["vram_free"] if device["type"] == "cpu" else device["torch_vram_total"]
+        return self._process.memory_info().rss if device["type"] == "cpu" else device["torch_vram_total"]
 
-    def _watch(self, before: float) -> None:
+    def _watch(self) -> None:
         try:
             while not self._ended.wait(_LOOKS):
-                self.most = max(self.most, self._used() - before)
+                self.most = max(self.most, self._used())
         except Exception as failed:  # for the thread that waits: what was seen so far is not the most
             self._failed = failed
 
     def __enter__(self) -> Memory:
-        self._thread = threading.Thread(target=self._watch, args=(self._used(),), daemon=True)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self
 

@@ -23,10 +23,10 @@ from headless.server import HostServer
 
 REAL = (128, 192, 81)
 VAE_SIZE = (64, 96, 81)  # so narrow that `joint` is decoded whole: its ratio is an upper end. Others hang on the frames alone
-WHOLE = ("joint", "cached", "cached_near")
+WHOLE, WHOLE_SIZE = ("joint", "cached", "cached_near"), (128, 192, 33)
 SIZES = ((64, 96, 33), (128, 192, 33), REAL)
 """Width, height and frames, 4n+1 with the lead-in."""
-STEPS, ROUNDS = 5, 3
+STEPS, ROUNDS, VAE_ROUNDS = 5, 3, 7
 LARGE_STEPS, LARGE_ROUNDS = 2, 2  # on the CPU, where a step takes minutes
 _ARGUMENTS = ["--cache-lru", "100", "--use-pytorch-cross-attention"]
 """What is made of reference and driver is kept from round to round: sampling is what is timed. With PyTorch's attention, which the
@@ -72,7 +72,7 @@ def _vae(client: Client) -> dict[str, Any]:
     """The nodes that encode and decode, with nothing sampled between them; each round has pictures of its own, and before the clock
     runs the networks are loaded."""
     seconds: dict[str, list[float]] = {name: [] for name in (PLAIN, *DISTINCT)}
-    for round_ in range(ROUNDS + 1):
+    for round_ in range(VAE_ROUNDS + 1):
         for name, graph in vae_graphs(VAE_SIZE, round_).items():
             nodes = timed(client, graph).nodes()
             if round_:
@@ -80,47 +80,46 @@ def _vae(client: Client) -> dict[str, Any]:
     return _row("vae", VAE_SIZE, seconds)
 
 
-def _from_nothing(client: Client, graph: Prompt) -> Clock:
-    """A run in which nothing is kept from earlier ones."""
+def _from_nothing(client: Client, pid: int, graph: Prompt) -> tuple[Clock, float]:
+    """A run in which nothing is kept from earlier ones, and the most memory that the server had."""
     for _ in range(_TRIES):
         client.free()
         time.sleep(2)  # it is done between two graphs, and not at all when one begins before that
-        clock = timed(client, graph)
+        with Memory(client, pid) as used:
+            clock = timed(client, graph)
         if all(made["_meta"]["title"] in dict(clock.begun) for made in graph.values() if "_meta" in made):
-            return clock
+            return clock, used.most
     raise RuntimeError(f"the server kept results of earlier runs in {_TRIES} runs, though it was asked to free them")
 
 
-def _whole(client: Client, seed: int) -> dict[str, Any]:
+def _whole(client: Client, pid: int, seed: int) -> dict[str, Any]:
     """Runs of the whole workflow from nothing, with the contexts of WHOLE: time, how it is split, memory, the driver's own pass.
 
-    The row has `split` (of each context and plain, the share of each node's time in the last round), `memory` (the most that was
-    taken, to plain's; without it where plain's could not be seen) and `driver_pass` (what a cached context's first step takes
-    longer than plain's first does, in plain steps: differences of single steps, so mind their spread).
+    The row has `split` (of each context and plain, the share of each node's time in the last round), `memory` (the most that the
+    server had, to plain's) and `driver_pass` (what a cached context's first step takes longer than plain's first does, in plain
+    steps: differences of single steps, so mind their spread).
     """
     seconds: dict[str, list[float]] = {name: [] for name in (PLAIN, *WHOLE)}
     memory: dict[str, list[float]] = {name: [] for name in seconds}
     own: dict[str, list[float]] = {name: [] for name in WHOLE if CONTEXTS[name].cached}
     splits = {}
-    timed(client, whole_graphs(REAL, seed)[PLAIN])  # the first one to write a video
+    timed(client, whole_graphs(WHOLE_SIZE, seed)[PLAIN])  # the first one to write a video
     for round_ in range(ROUNDS):
         longer, step = {}, 0.0
-        graphs = whole_graphs(REAL, seed + round_)
+        graphs = whole_graphs(WHOLE_SIZE, seed + round_)
         for name in (PLAIN, *WHOLE):
-            graph = graphs[name]
-            with Memory(client) as used:
-                clock = _from_nothing(client, graph)
+            clock, most = _from_nothing(client, pid, graphs[name])
             nodes = clock.nodes()
             total = sum(nodes.values())
             splits[name] = {title: round(value / total, 4) for title, value in nodes.items() if value > 0.001 * total}
             seconds[name].append(total)
-            memory[name].append(used.most)
+            memory[name].append(most)
             longer[name] = clock.before_first() - clock.step()
             step = clock.step() if name == PLAIN else step
         for name, values in own.items():
             values.append((longer[name] - longer[PLAIN]) / step)
-    row = _row("whole", REAL, seconds, split=splits, driver_pass={name: spread(values) for name, values in own.items()})
-    return row | ({"memory": ratios(memory)} if min(memory[PLAIN]) > 0 else {})
+    more = {"memory": ratios(memory), "driver_pass": {name: spread(values) for name, values in own.items()}}
+    return _row("whole", WHOLE_SIZE, seconds, split=splits, **more)
 
 
 def measure(seed: int, layers: int | None = None) -> list[dict[str, Any]]:
@@ -137,10 +136,11 @@ def measure(seed: int, layers: int | None = None) -> list[dict[str, Any]]:
         paths.write_text(json.dumps({"bench": {"base_path": folder} | {name: name for name in FOLDERS}}))
         with HostServer(arguments=["--extra-model-paths-config", str(paths), *_ARGUMENTS]) as server:
             client = Client(server.url)
-            for number in range(count(ROUNDS + 1)):
+            for number in range(count(VAE_ROUNDS + 1)):
                 write_material(server.input_dir, seed, number)
             of_steps = (partial(_steps, size=size, seed=seed) for size in SIZES)
-            for make in (_vae, *of_steps, partial(_whole, seed=seed), partial(_large_steps, shape=shape, seed=seed)):
+            whole, of_large = partial(_whole, pid=server.pid, seed=seed), partial(_large_steps, shape=shape, seed=seed)
+            for make in (_vae, *of_steps, whole, of_large):
                 rows.append(make(client))
                 print(json.dumps(rows[-1]), file=sys.stderr, flush=True)  # what follows takes minutes
     return rows

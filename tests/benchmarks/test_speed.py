@@ -57,11 +57,12 @@ def test_the_real_size_has_the_share_of_attention_of_a_large_network() -> None:
 
 def test_every_row_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(host, "SIZES", ((64, 96, 9),))
-    monkeypatch.setattr(host, "REAL", (64, 96, 13))
+    monkeypatch.setattr(host, "WHOLE_SIZE", (64, 96, 13))
     monkeypatch.setattr(host, "VAE_SIZE", (32, 64, 13))
     monkeypatch.setattr(host, "HALF", large.Shape(1024, 512, 3, (64, 96, 9)))
     monkeypatch.setattr(host, "LARGE", host.HALF)
     monkeypatch.setattr(host, "ROUNDS", 1)
+    monkeypatch.setattr(host, "VAE_ROUNDS", 1)
     monkeypatch.setattr(network, "CLIPS", 6)
     monkeypatch.setattr(network, "ROUNDS", 1)
     monkeypatch.setattr(speed.pose_draw, "FRAMES", 3)
@@ -80,6 +81,8 @@ def test_every_row_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
         assert split.keys() >= {"Small backbone", "In-context conditioning", "Sampler", "Decode"}, f"{name}: something was kept"
         assert sum(split.values()) == pytest.approx(1, abs=0.02), name
     assert rows["whole"]["driver_pass"].keys() == {"cached", "cached_near"}
+    assert rows["whole"]["memory"].keys() == set(host.WHOLE)
+    assert all(0.5 < value["median"] < 2 for value in rows["whole"]["memory"].values()), "the server itself is most of it"
     assert all(value["median"] > 0.5 for value in rows["train"]["bare"].values()), "a step is not without the network's passes"
     assert rows["train"]["ratios"].keys() == CONTEXTS.keys()
     assert rows["pose_draw"]["dwpose"]["median"] > 0

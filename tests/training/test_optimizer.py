@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.optimizer import MuonAdamW, cosine_lr, flat_steps, trapezoid_lr
+from training import optimizer as optimizers
+from training.optimizer import Muon, MuonAdamW, cosine_lr, flat_steps, trapezoid_lr
 
 
 def network() -> torch.nn.Sequential:
@@ -107,3 +108,33 @@ def test_trapezoid(steps: int) -> None:
     assert trapezoid_lr(flat_steps(steps) + 1, steps, 1.0) < 1
     assert trapezoid_lr(steps - steps // 8, steps, 1.0) == pytest.approx(0.5)
     assert trapezoid_lr(steps, steps, 1.0) == 0
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_muon_is_torchs_in_the_precision_that_the_machine_computes_in(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimizers, "bfloat16_is_native", lambda device: native)
+    ours, torchs = (torch.nn.Parameter(torch.zeros(8, 24)) for _ in range(2))
+    options = {"lr": 0.01, "weight_decay": 0.0, "adjust_lr_fn": "match_rms_adamw"}
+    for seed in range(3):
+        gradient = torch.randn(8, 24, generator=torch.Generator().manual_seed(seed))
+        if seed == 0:
+            made = Muon([ours], **options), torch.optim.Muon([torchs], **options)
+        for parameter, one in zip((ours, torchs), made, strict=True):
+            parameter.grad = gradient.clone()
+            one.step()
+            assert torch.equal(parameter.grad, gradient)
+    assert torch.equal(ours, torchs) == native
+    torch.testing.assert_close(ours, torchs, atol=2e-4, rtol=0)  # a step moves an element by 0.01 or so
+
+
+def test_muon_in_float32_has_the_singular_values_that_its_iteration_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimizers, "bfloat16_is_native", lambda device: False)
+    parameter = torch.nn.Parameter(torch.zeros(6, 6))
+    left, right = (torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(seed)))[0] for seed in (0, 1))
+    values = torch.tensor([1.0, 0.8, 0.6, 0.4, 0.3, 0.2])
+    parameter.grad = left @ values.diag() @ right.T
+    Muon([parameter], lr=1.0, momentum=0.0, weight_decay=0.0, adjust_lr_fn="original").step()
+    expected = values / values.norm()
+    for _ in range(5):
+        expected = 3.4445 * expected - 4.7750 * expected**3 + 2.0315 * expected**5
+    torch.testing.assert_close(-parameter.detach(), left @ expected.diag() @ right.T, atol=1e-5, rtol=0)

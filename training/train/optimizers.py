@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from training.config import Train
-from training.optimizer import cosine_lr, trapezoid_lr
+from training.optimizer import Muon, cosine_lr, trapezoid_lr
 
 
 def make(settings: Train, parameters: Sequence[torch.nn.Parameter]) -> torch.optim.Optimizer:
@@ -18,7 +18,7 @@ def make(settings: Train, parameters: Sequence[torch.nn.Parameter]) -> torch.opt
         return AdamW8bit(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
     if settings.optimizer == "muon":
         options = {"momentum": 0.95, "adjust_lr_fn": "match_rms_adamw"}
-        return torch.optim.Muon(parameters, lr=settings.lr, weight_decay=settings.weight_decay, **options)
+        return Muon(parameters, lr=settings.lr, weight_decay=settings.weight_decay, **options)
     return torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
 
 
