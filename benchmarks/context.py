@@ -45,16 +45,23 @@ def version_of(recipe: ablate.Recipe, name: str) -> str:
 
 
 def known(path: Path | None, recipe: ablate.Recipe, seed: int, count: int) -> dict[str, dict[str, Any]]:
-    """Rows by run that an earlier call wrote there, of these pairs and of runs as the recipe has them now. Raises UserError for a
-    file that is something else."""
+    """Rows by run that an earlier call wrote there. Raises UserError for a file of other pairs, of another version of the recipe,
+    or of something else: what it holds may not come again."""
     if path is None or not path.exists():
         return {}
+    another = "name another file, or delete this one"
     try:
         found = json.loads(path.read_text("utf-8"))
-        rows = {row["run"]: row for row in found["rows"]} if (found["seed"], found["pairs"]) == (seed, count) else {}
-        return {name: row for name, row in rows.items() if name in recipe.runs and row["version"] == version_of(recipe, name)}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"--json {path} can't be read ({error!r}), expected what an earlier call wrote, or no file") from error
+        rows = {row["run"]: row for row in found["rows"]}
+        old = [name for name, row in rows.items() if name not in recipe.runs or row.get("version") != version_of(recipe, name)]
+        drawn = found["seed"], found["pairs"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"--json {path} can't be read ({error!r}), expected what an earlier call wrote; {another}") from error
+    if drawn != (seed, count):
+        raise UserError(f"--json {path} holds rows of seed {drawn[0]} and {drawn[1]} pairs, expected {seed} and {count}; {another}")
+    if old:
+        raise UserError(f"--json {path} holds a row {old[0]} of another version of the recipe; {another}")
+    return rows
 
 
 def finished(recipe: ablate.Recipe, rows: Collection[str] = ()) -> list[str]:

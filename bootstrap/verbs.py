@@ -183,6 +183,7 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--plot", metavar="FILE", type=_absolute, help="speed, context: draw the figures")
     bench.add_argument("--speed", metavar="FILE", type=_absolute, help="context: what bench speed wrote, for the plot")
     bench.add_argument("--clips", type=int, help="text: clips that are measured")
+    bench.add_argument("--layers", type=int, help="speed: blocks of the large network; all 40 are 28 GB on a GPU")
     verb("comfyui", "open ComfyUI with this pack and its models in place; further arguments go to ComfyUI")
     verb("setup", "only prepare: environment, ComfyUI, link")
     return top
@@ -207,7 +208,7 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         module = "headless.demo" if options.verb == "demo" else f"benchmarks.{options.what}"
         # a benchmark refuses what is not for it
-        of_bench = ("seed", "json", "pairs", "sheet", "report", "plot", "speed", "clips")
+        of_bench = ("seed", "json", "pairs", "sheet", "report", "plot", "speed", "clips", "layers")
         names = ("reference", "drive", "out") if options.verb == "demo" else of_bench
         given = [(name, getattr(options, name)) for name in names]
         extra = [part for name, value in given if value is not None for part in (f"--{name}", str(value))]

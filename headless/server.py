@@ -92,13 +92,6 @@ class HostServer:
         return f"http://127.0.0.1:{self._port}"
 
     @property
-    def pid(self) -> int:
-        """The server's process."""
-        if self._process is None:
-            raise RuntimeError("the server is not running; use it in a with statement")
-        return self._process.pid
-
-    @property
     def folder(self) -> Path:
         """The temporary folder that everything of this server lies in."""
         if self._folder is None:

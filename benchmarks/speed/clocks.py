@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-import psutil
-
 from headless.client import Client, Progress, Prompt, id_by_title
 
 SAMPLER = "Sampler"
@@ -71,23 +69,24 @@ def timed(client: Client, graph: Prompt) -> Clock:
     return clock
 
 
+def gpu_bytes(client: Client) -> float | None:
+    """Of the server's NVIDIA or AMD GPU, what is in use, other programs' included, without what torch keeps for later. None where
+    it computes on something else: a process's RAM says little of what one run took."""
+    device = client.system_stats()["devices"][0]
+    return device["vram_total"] - device["vram_free"] + device["torch_vram_free"] if device["type"] == "cuda" else None
+
+
 class Memory:
-    """Within it, a server is watched: `most` is the most bytes that it had, of the GPU's memory (what torch has reserved there) or
-    of the machine's (its process with all that is loaded)."""
+    """Within it, `used` is asked again and again, from another thread: `most` is the most that it said."""
 
-    def __init__(self, client: Client, pid: int) -> None:
-        self._client, self.most = Client(client.url), 0.0  # its own connection, as it asks from another thread
-        self._process = psutil.Process(pid)
+    def __init__(self, used: Callable[[], float | None]) -> None:
+        self._used, self.most = used, 0.0
         self._ended, self._failed = threading.Event(), None
-
-    def _used(self) -> float:
-        device = self._client.system_stats()["devices"][0]
-        return self._process.memory_info().rss if device["type"] == "cpu" else device["torch_vram_total"]
 
     def _watch(self) -> None:
         try:
             while not self._ended.wait(_LOOKS):
-                self.most = max(self.most, self._used())
+                self.most = max(self.most, self._used() or 0.0)
         except Exception as failed:  # for the thread that waits: what was seen so far is not the most
             self._failed = failed
 

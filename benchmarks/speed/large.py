@@ -37,16 +37,17 @@ class Shape:
 
 
 LARGE = Shape(5120, 13824, 2, (832, 480, 81))
-"""Two blocks of Wan's 14B networks at 480p."""
+"""Two blocks of Wan's 14B networks at 480p. Their keys and values stay on the GPU, where all 40 blocks' may find no room: 27 GB."""
 HALF = Shape(2560, 6912, 1, (480, 416, 81))
 """One block of half their width, with half as many tokens: so as large a share of a step is attention."""
 
 
 def _random(shapes: Mapping[str, Sequence[int]], dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """Weights that keep values near one."""
-    generator = torch.Generator().manual_seed(0)
-    made = {name: torch.randn(tuple(size), generator=generator) for name, size in shapes.items()}
-    return {name: (value * math.prod(value.shape[1:]) ** -0.5).to(dtype) for name, value in made.items()}
+    generator, made = torch.Generator().manual_seed(0), {}
+    for name, size in shapes.items():  # one by one: of a whole network there is no room for all in single precision
+        made[name] = (torch.randn(tuple(size), generator=generator) * math.prod(size[1:]) ** -0.5).to(dtype)
+    return made
 
 
 def _tiny_vae() -> dict[str, tuple[int, ...]]:

@@ -79,12 +79,11 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ablate.folder_of(recipe, name).mkdir()
         (ablate.folder_of(recipe, name) / ablate.DONE).write_text(ablate.mark_of(recipe, name), "utf-8")
 
-    def measure(recipe: ablate.Recipe, name: str, seed: int, count: int) -> dict:
-        measured.append(name)
-        made = row(ablate.settings_of(recipe, name).motion_context, 400, 0, [14.0 + seed] * count, [0.5] * count)
-        return made | {"run": name, "version": context.version_of(recipe, name)}
+    def figures(network: None, pairs: list, seed: int) -> tuple[list[dict[str, float]], list]:
+        return [dict.fromkeys(context.evidence.FIGURES, 10.0 + index) for index, _ in enumerate(pairs)], []
 
-    monkeypatch.setattr(context, "measure", measure)
+    monkeypatch.setattr(context.evidence, "load", lambda path, settings: measured.append(path.parents[1].name))
+    monkeypatch.setattr(context.evidence, "measure_group", figures)
     return measured
 
 
@@ -106,19 +105,28 @@ def test_what_the_file_holds_is_not_measured_again(tmp_path: Path, runs: list[st
     (tmp_path / "joint_short" / ablate.DONE).unlink()  # its LoRA is gone, its row is not
     assert call(monkeypatch, tmp_path) == runs == both
     assert json.loads((tmp_path / "rows.json").read_text("utf-8"))["against_joint"][0]["psnr"] == 0
-    assert call(monkeypatch, tmp_path, seed=1) == ["cached_short"] and runs == [*both, "cached_short"], "other pairs: all anew"
+    assert call(monkeypatch, tmp_path) == runs == both
+
+
+def test_rows_that_may_not_come_again_stay(tmp_path: Path, runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    call(monkeypatch, tmp_path)
+    file = tmp_path / "rows.json"
+    before = file.read_text("utf-8")
+    with pytest.raises(SystemExit, match=r"holds rows of seed 0 and 4 pairs, expected 1 and 4; name another file"):
+        call(monkeypatch, tmp_path, seed=1)
     recipe = yaml.safe_load(context.RECIPE.read_text("utf-8"))
     recipe["base"]["train"]["steps"] = 500
-    monkeypatch.setattr(context, "RECIPE", tmp_path / "recipe.yaml")
-    context.RECIPE.write_text(yaml.safe_dump(recipe), "utf-8")
-    assert context.known(tmp_path / "rows.json", ablate.load(context.RECIPE, tmp_path), 1, 4) == {}, "of another recipe"
-
-
-def test_a_file_of_something_else_is_left_alone(tmp_path: Path, runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "rows.json").write_text("[1, 2]", "utf-8")
-    with pytest.raises(SystemExit, match=r"--json .*rows\.json can't be read \(TypeError"):
-        call(monkeypatch, tmp_path)
-    assert (tmp_path / "rows.json").read_text("utf-8") == "[1, 2]" and not runs
+    with monkeypatch.context() as other:
+        other.setattr(context, "RECIPE", tmp_path / "recipe.yaml")
+        context.RECIPE.write_text(yaml.safe_dump(recipe), "utf-8")
+        with pytest.raises(SystemExit, match="holds a row joint_short of another version of the recipe; name another file"):
+            call(monkeypatch, tmp_path)
+    assert file.read_text("utf-8") == before
+    for text, said in (("[1, 2]", "TypeError"), ('{"rows": [{"row": "pose_full"}]}', "KeyError"), ("{", "JSONDecodeError")):
+        file.write_text(text, "utf-8")
+        with pytest.raises(SystemExit, match=rf"--json .*rows\.json can't be read \({said}"):
+            call(monkeypatch, tmp_path)
+        assert file.read_text("utf-8") == text
 
 
 @pytest.mark.parametrize(

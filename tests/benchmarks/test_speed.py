@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import safe_open
 
 from benchmarks.speed import __main__ as speed
-from benchmarks.speed import graphs, host, large, network
+from benchmarks.speed import clocks, graphs, host, large, network
 from benchmarks.speed.clocks import Clock
 from dreamactor_core.contract import Contract
 from dreamactor_core.motion_context import CONTEXTS
@@ -31,6 +34,23 @@ def test_steps_are_timed_by_their_number_not_by_the_messages() -> None:
     assert clock.nodes() == pytest.approx({"Skeleton": 1, "Sampler": 3, "Decode": 3})
 
 
+def test_the_most_memory_is_seen_and_a_failure_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clocks, "_LOOKS", 0.001)
+    said, seen = iter([3.0, 7.0, 5.0]), threading.Event()
+
+    def used() -> float:
+        value = next(said, None)
+        if value is None:
+            seen.set()
+        return value or 0.0
+
+    with clocks.Memory(used) as memory:
+        assert seen.wait(10)
+    assert memory.most == 7
+    with pytest.raises(ZeroDivisionError), clocks.Memory(lambda: 1 / 0):
+        time.sleep(0.1)
+
+
 def test_all_graphs_sample_as_many_frames(tmp_path: Path) -> None:
     graphs.write_loras(tmp_path)
     made = graphs.step_graphs((64, 96, 25), 0, 4)
@@ -46,9 +66,10 @@ def test_all_graphs_sample_as_many_frames(tmp_path: Path) -> None:
 
 def test_the_real_size_has_the_share_of_attention_of_a_large_network() -> None:
     shares = []
-    half = dict(num_attention_heads=20, ffn_dim=large.HALF.inner, num_layers=1)
-    wan, small = "wan2.1-i2v-14b", "marionette"
-    for name, more, size in ((wan, {}, large.LARGE.size), (small, {}, host.REAL), (wan, half, large.HALF.size)):
+    shapes = large.LARGE, large.HALF
+    wide = [dict(num_attention_heads=s.width // 128, ffn_dim=s.inner, num_layers=s.layers) for s in shapes]
+    wan, small = ("wan2.1-i2v-14b", "marionette")
+    for name, more, size in ((wan, wide[0], shapes[0].size), (small, {}, host.SIZES[-1]), (wan, wide[1], shapes[1].size)):
         net = networks.network(name, networks.RELEASED[name] | more)
         tokens = costs.video_tokens(net, *size, None)
         shares.append(net.layers * 4 * tokens**2 * net.width / costs.flops(net, tokens, 0, False).forward)
@@ -81,8 +102,7 @@ def test_every_row_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
         assert split.keys() >= {"Small backbone", "In-context conditioning", "Sampler", "Decode"}, f"{name}: something was kept"
         assert sum(split.values()) == pytest.approx(1, abs=0.02), name
     assert rows["whole"]["driver_pass"].keys() == {"cached", "cached_near"}
-    assert rows["whole"]["memory"].keys() == set(host.WHOLE)
-    assert all(0.5 < value["median"] < 2 for value in rows["whole"]["memory"].values()), "the server itself is most of it"
+    assert ("memory" in rows["whole"]) == torch.cuda.is_available()
     assert all(value["median"] > 0.5 for value in rows["train"]["bare"].values()), "a step is not without the network's passes"
     assert rows["train"]["ratios"].keys() == CONTEXTS.keys()
     assert rows["pose_draw"]["dwpose"]["median"] > 0

@@ -87,5 +87,7 @@ def test_a_benchmark_is_given_its_options(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(verbs, "run_child", lambda command: ran.append([str(part) for part in command[1:]]) or 0)
     assert verbs.main(["bench", "quality", "--pairs", "24", "--sheet", "sheet.png"]) == 0
     assert verbs.main(["bench", "--clips", "8", "text", "--seed", "3"]) == 0
+    assert verbs.main(["bench", "speed", "--layers", "40"]) == 0
     assert ran[0] == ["-m", "benchmarks.quality", "--pairs", "24", "--sheet", str(tmp_path / "sheet.png")]
     assert ran[1] == ["-m", "benchmarks.text", "--seed", "3", "--clips", "8"]
+    assert ran[2] == ["-m", "benchmarks.speed", "--layers", "40"]
