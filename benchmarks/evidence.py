@@ -40,7 +40,7 @@ from headless.atomic import atomic
 from headless.media import write_image
 from training import ablate, backbones, config
 from training.errors import UserError
-from training.latents.encode import condition_of
+from training.latents.encode import conditions_of
 from training.lora_file import add_lora, load_lora, rank_of
 from training.marionette.characters import PARTS, Plan
 from training.marionette.world import FPS, FRAMES, HEIGHT, LEAD_IN, WIDTH, rng_for, sample_scene
@@ -154,14 +154,13 @@ def generate(network: Network, pairs: list[Pair], drivers: list[np.ndarray], see
     layout, results = get_layout(network.contract.layout, network.contract.motion_context), []
     for start in range(0, len(pairs), _BATCH):
         part = range(start, min(start + _BATCH, len(pairs)))
-        made = [condition_of(network.encoders, layout, pairs[k].truth[0], drivers[k], SPEC) for k in part]
+        made = conditions_of(network.encoders, layout, [pairs[k].truth[0] for k in part], [drivers[k] for k in part], SPEC)
         given = torch.stack([one.pop("condition") for one in made])
         texts = network.encoders.text([prompt_of(pairs[k], network.text) for k in part])
         contexts = [text | one for text, one in zip(texts, made, strict=True)]
         seeds = [seed * 100_000 + k for k in part]
         latents = sample(network.backbone, network.model, layout, given, network.backbone.collate(contexts), STEPS, SHIFT, seeds)
-        for one in latents:
-            pixels = network.encoders.decode(layout.crop(one)[None])[0, :, LEAD_IN:]
+        for pixels in network.encoders.decode(layout.crop(latents))[:, :, LEAD_IN:]:
             results.append(((pixels.permute(1, 2, 3, 0).cpu().numpy() + 1) * 127.5).round().astype(np.uint8))
     return results
 

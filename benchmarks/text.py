@@ -30,7 +30,7 @@ from training import backbones
 from training.backbones.base import Encoders, VideoBackbone
 from training.config import Backbone
 from training.latents import skeletons
-from training.latents.encode import condition_of, target_of
+from training.latents.encode import conditions_of, targets_of
 from training.lora_file import add_lora, load_lora, rank_of
 from training.marionette.backbone import LORA_FOLDER
 from training.marionette.train_base import VALIDATION_SIGMAS
@@ -79,8 +79,8 @@ def errors(
         scene, wrong = sample_clip(seed, index)
         poses = from_body_joints(scene.keypoints()[LEAD_IN:], HEIGHT, WIDTH)
         skeleton, clip = skeletons.drawn(skeletons.without(poses, LIMBS[scene.motion.name])), scene.draw()[0]
-        made = condition_of(encoders, layout, clip[0], skeleton, SPEC)
-        given, target = made.pop("condition")[None], target_of(encoders, layout, clip, skeleton, SPEC)[None]
+        (made,) = conditions_of(encoders, layout, [clip[0]], [skeleton], SPEC)
+        given, target = made.pop("condition")[None], targets_of(encoders, layout, [clip], [skeleton], SPEC)
         size, copies, texts = target.shape[2:], len(VALIDATION_SIGMAS), (scene.describe(), wrong, "")
         batch = Batch(
             layout.join(target, given[..., size[2] :]).expand(3 * copies, -1, -1, -1, -1),

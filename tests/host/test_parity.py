@@ -145,7 +145,7 @@ def test_a_whole_clip_out_of_the_cache_is_what_the_nodes_make(small: SimpleNames
     (one,) = build(settings)
     backbone_, spec = backbones.get(settings.backbone), settings.clip.spec(one.frames)
     encoders = MarionetteEncoders(torch.device("cpu"), torch.float32)
-    tensors, context = Maker(encoders, LAYOUT, settings.clip.spec, None, 1, lambda *_: None)(one, 0)
+    ((tensors, context),) = Maker(encoders, LAYOUT, settings.clip.spec, None, 1, lambda *_: None)([one], [0])
     given, known = tensors["condition"], LAYOUT.known_mask(*tensors["target"].shape[1:])
 
     target, driver = read_clip(one.target_video), read_clip(one.driving_video)

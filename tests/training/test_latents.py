@@ -332,7 +332,7 @@ def test_people_are_in_order_as_in_the_nodes(clips: Path, tmp_path: Path) -> Non
             return [{} for _ in prompts]
 
     maker = Maker(Blind(), SpatialLayout(), lambda _: SPEC, Augment(**PLAIN), 0, lambda *_: None)
-    joints = maker(sample, 0)[0]["joints"].numpy()
+    joints = maker([sample], [0])[0][0]["joints"].numpy()
     expected = skeletons.to_array(steady_people(read_poses(sample)[LEAD_IN:]))
     assert np.array_equal(joints, expected)
     assert not np.array_equal(joints, skeletons.to_array(read_poses(sample)[LEAD_IN:]))

@@ -19,7 +19,7 @@ from dreamactor_core.layout import SpatialLayout
 from training.backbones import get
 from training.backbones.marionette import MarionetteBackbone
 from training.errors import UserError
-from training.latents.encode import condition_of
+from training.latents.encode import conditions_of
 from training.latents.header import files_hash
 from training.lora_file import add_lora, load_lora, rank_of
 from training.sampling import sample
@@ -61,7 +61,7 @@ def test_a_batch_with_the_lora_in_the_weights_is_one_sample_with_it_beside_them(
     add_lora(model, rank_of(POSE_LORA))
     load_lora(model, POSE_LORA, backbone.rename)
     spec = ClipSpec(FRAMES, LEAD_IN, 12)
-    given = condition_of(teacher.encoders, layout, job.reference, job.skeleton, spec)["condition"][None]
+    given = conditions_of(teacher.encoders, layout, [job.reference], [job.skeleton], spec)[0]["condition"][None]
     context = backbone.collate(teacher.encoders.text([units[0].prompt]))
     latents = sample(backbone, model, layout, given, context, 2, 5.0, [job.seed])
     assert torch.equal(latents[..., WIDTH // 8 :], given[..., WIDTH // 8 :]), "the driver's half is the driver"

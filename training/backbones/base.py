@@ -27,7 +27,13 @@ DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 class Encoders(ABC):
-    """The VAE and the encoders of text and reference image; they are needed for the cache and for pictures only."""
+    """The VAE and the encoders of text and reference image; they are needed for the cache and for pictures only.
+
+    Attributes:
+        at_once: Clips that a cache has encoded together.
+    """
+
+    at_once = 1
 
     @abstractmethod
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:

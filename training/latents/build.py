@@ -213,10 +213,11 @@ def _write(settings: Config, samples: Sequence[Sample], metadata: dict[str, str]
     layout = get_layout(settings.layout, settings.motion_context)
     maker = Maker(encoders, layout, settings.clip.spec, augment, settings.cache.variants, others_of(samples), prompt)
     made, contexts = [], []
-    for sample in job.samples:
-        tensors, context = maker(sample, int(header.digest(sample.id)[:8], 16))
-        made.append(tensors)
-        contexts.append(context)
+    for first in range(0, len(job.samples), encoders.at_once):
+        part = job.samples[first : first + encoders.at_once]
+        for tensors, context in maker(part, [int(header.digest(sample.id)[:8], 16) for sample in part]):
+            made.append(tensors)
+            contexts.append(context)
     # keypoints stay in single precision: half a pixel of a large picture is less than half precision tells apart
     tensors = {name: _stacked([one[name].cpu() for one in made]) for name in made[0]}
     tensors = {name: value if name == "joints" else _half(value) for name, value in tensors.items()}

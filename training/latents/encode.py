@@ -1,10 +1,10 @@
-"""One sample to tensors: Eq. 2 in latents, by the functions that the nodes use."""
+"""Samples to tensors: Eq. 2 in latents, by the functions that the nodes use."""
 
 from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -77,19 +77,24 @@ def read_driver(sample: Sample, spec: ClipSpec) -> np.ndarray:
     return frames
 
 
-def condition_of(
-    encoders: Encoders, layout: Layout, reference: np.ndarray, driver: np.ndarray, spec: ClipSpec
-) -> dict[str, torch.Tensor]:
-    """`condition`, Z of Eq. 2 (C, t, h, w'), and for a cached motion context `motion` (C, t, h', w')."""
-    reference_pixels = to_pixels(reference[None])[:, :, 0]
-    made = build_condition(layout, reference_pixels, to_pixels(driver), spec, encoders.encode)
-    return {"condition": made.latents[0]} | ({} if made.motion is None else {"motion": made.motion[0]})
+def conditions_of(
+    encoders: Encoders, layout: Layout, references: Sequence[np.ndarray], drivers: Sequence[np.ndarray], spec: ClipSpec
+) -> list[dict[str, torch.Tensor]]:
+    """Of each clip: `condition`, Z of Eq. 2 (C, t, h, w'), and for a cached motion context `motion` (C, t, h', w'). They are
+    encoded together, from RGB uint8: references (H, W, 3), drivers (T - lead-in, H, W, 3)."""
+    pictures = torch.cat([to_pixels(one[None])[:, :, 0] for one in references])
+    made = build_condition(layout, pictures, torch.cat([to_pixels(one) for one in drivers]), spec, encoders.encode)
+    parts = {"condition": made.latents} | ({} if made.motion is None else {"motion": made.motion})
+    return [{name: value[k] for name, value in parts.items()} for k in range(len(references))]
 
 
-def target_of(encoders: Encoders, layout: Layout, target: np.ndarray, driver: np.ndarray, spec: ClipSpec) -> torch.Tensor:
-    """What is to be generated (C, t, h, w): cut from the composite with the true animation in its place, encoded as one video."""
-    whole = layout.join(to_pixels(target), add_lead_in(to_pixels(driver), spec))
-    return layout.crop(encoders.encode(whole))[0]
+def targets_of(
+    encoders: Encoders, layout: Layout, targets: Sequence[np.ndarray], drivers: Sequence[np.ndarray], spec: ClipSpec
+) -> torch.Tensor:
+    """What is to be generated of each clip (B, C, t, h, w): cut from the composite with the true animation in its place, encoded as
+    one video."""
+    given = add_lead_in(torch.cat([to_pixels(one) for one in drivers]), spec)
+    return layout.crop(encoders.encode(layout.join(torch.cat([to_pixels(one) for one in targets]), given)))
 
 
 class Maker:
@@ -112,33 +117,50 @@ class Maker:
         self.encoders, self.layout, self.spec_of = encoders, layout, spec_of
         self.augment, self.variants, self.others, self.prompt = augment, variants, others, prompt
 
-    def __call__(self, sample: Sample, seed: int) -> tuple[dict[str, torch.Tensor], Context]:
-        """`target` (C, t, h, w), `condition` (variants, C, t, h, w') and for a cached motion context `motion` (variants, C, t, h',
-        w'), or with no variants `reference` (3, H, W) uint8 and `joints` (T, people, 130, 3); and the context. `seed`: of the
-        augmentation."""
-        spec = self.spec_of(sample.frames)
-        target = read_target(sample)
-        reference = read_reference(sample, target)
-        context = self.encoders.text([self.prompt(sample)])[0] | self.encoders.image(to_pixels(reference[None])[0, :, 0])
+    def __call__(self, samples: Sequence[Sample], seeds: Sequence[int]) -> list[tuple[dict[str, torch.Tensor], Context]]:
+        """Of each sample `target` (C, t, h, w), `condition` (variants, C, t, h, w') and for a cached motion context `motion`
+        (variants, C, t, h', w'), or with no variants `reference` (3, H, W) uint8 and `joints` (T, people, 130, 3); and its context.
+
+        All are of one size and length and are encoded together. `seeds`: of each sample's augmentation.
+        """
+        spec = self.spec_of(samples[0].frames)
+        targets = [read_target(sample) for sample in samples]
+        references = [read_reference(sample, target) for sample, target in zip(samples, targets, strict=True)]
         if self.augment is None:  # rgb
-            driver = read_driver(sample, spec)
-            made = condition_of(self.encoders, self.layout, reference, driver, spec)
-            tensors = {name: value[None] for name, value in made.items()}
-            return tensors | {"target": target_of(self.encoders, self.layout, target, driver, spec)}, context
-        # a driver has no lead-in: neither its bones nor its box may know of it
-        poses = steady_people(read_poses(sample)[spec.lead_in :])
-        driver = skeletons.drawn(poses)
-        if not self.variants:
-            tensors = {
-                "reference": torch.from_numpy(np.ascontiguousarray(reference)).permute(2, 0, 1),
-                "joints": torch.from_numpy(skeletons.to_array(poses)),
-            }
+            drivers = [read_driver(sample, spec) for sample in samples]
+            made = conditions_of(self.encoders, self.layout, references, drivers, spec)
+            tensors = [{name: value[None] for name, value in one.items()} for one in made]
         else:
-            made = []
-            for variant in range(self.variants):
+            # a driver has no lead-in: neither its bones nor its box may know of it
+            poses = [steady_people(read_poses(sample)[spec.lead_in :]) for sample in samples]
+            drivers = [skeletons.drawn(one) for one in poses]
+            if self.variants:
+                tensors = self._augmented(samples, references, poses, seeds, spec)
+            else:
+                pictures = [torch.from_numpy(np.ascontiguousarray(one)).permute(2, 0, 1) for one in references]
+                joints = [torch.from_numpy(skeletons.to_array(one)) for one in poses]
+                tensors = [{"reference": one, "joints": own} for one, own in zip(pictures, joints, strict=True)]
+        texts = self.encoders.text([self.prompt(sample) for sample in samples])
+        looks = [self.encoders.image(to_pixels(one[None])[0, :, 0]) for one in references]
+        contexts = [text | look for text, look in zip(texts, looks, strict=True)]
+        encoded = targets_of(self.encoders, self.layout, targets, drivers, spec)
+        return [(own | {"target": target}, context) for own, target, context in zip(tensors, encoded, contexts, strict=True)]
+
+    def _augmented(
+        self,
+        samples: Sequence[Sample],
+        references: Sequence[np.ndarray],
+        poses: Sequence[PoseSequence],
+        seeds: Sequence[int],
+        spec: ClipSpec,
+    ) -> list[dict[str, torch.Tensor]]:
+        """Of each sample all variants."""
+        made = []
+        for variant in range(self.variants):
+            drivers = []
+            for sample, own, seed in zip(samples, poses, seeds, strict=True):
                 rng = np.random.default_rng([seed, variant])
                 other = self.others(sample, rng)
-                changed = skeletons.augmented(poses, self.augment, rng, [other] if other else [])
-                made.append(condition_of(self.encoders, self.layout, reference, skeletons.drawn(changed), spec))
-            tensors = {name: torch.stack([one[name] for one in made]) for name in made[0]}
-        return tensors | {"target": target_of(self.encoders, self.layout, target, driver, spec)}, context
+                drivers.append(skeletons.drawn(skeletons.augmented(own, self.augment, rng, [other] if other else [])))
+            made.append(conditions_of(self.encoders, self.layout, references, drivers, spec))
+        return [{name: torch.stack([one[name] for one in own]) for name in own[0]} for own in zip(*made, strict=True)]

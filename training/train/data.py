@@ -16,7 +16,7 @@ from training.backbones.base import Encoders, VideoBackbone
 from training.config import Config
 from training.errors import UserError
 from training.latents import skeletons
-from training.latents.encode import condition_of
+from training.latents.encode import conditions_of
 from training.latents.read import Cache
 from training.train.objective import Batch, draw_sigma
 
@@ -118,7 +118,7 @@ class Batches:
     def _condition(
         self, number: int, tensors: dict[str, torch.Tensor], rng: np.random.Generator, train: bool
     ) -> dict[str, torch.Tensor]:
-        """As `condition_of` has it."""
+        """As `conditions_of` has it."""
         if "condition" in tensors:
             variants = {name: tensors[name] for name in ("condition", "motion") if name in tensors}
             variant = int(rng.integers(len(variants["condition"]))) if train else 0
@@ -133,7 +133,7 @@ class Batches:
         bodies = [] if other == number else [skeletons.from_array(joints, height, width)]
         poses = skeletons.augmented(poses, self.settings.cache.augment, rng, bodies)
         spec = self.settings.clip.spec(len(poses) + int(self.cache.header("lead_in")))
-        made = condition_of(self.encoders, self.layout, reference, skeletons.drawn(poses), spec)
+        (made,) = conditions_of(self.encoders, self.layout, [reference], [skeletons.drawn(poses)], spec)
         return {name: value.cpu() for name, value in made.items()}
 
 
