@@ -53,10 +53,11 @@ def known(path: Path | None, recipe: ablate.Recipe, seed: int, count: int) -> di
     try:
         found = json.loads(path.read_text("utf-8"))
         rows = {row["run"]: row for row in found["rows"]}
-        old = [name for name, row in rows.items() if name not in recipe.runs or row.get("version") != version_of(recipe, name)]
         drawn = found["seed"], found["pairs"]
+        versions = {name: row["version"] for name, row in rows.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"--json {path} can't be read ({error!r}), expected what an earlier call wrote; {another}") from error
+    old = [name for name, version in versions.items() if name not in recipe.runs or version != version_of(recipe, name)]
     if drawn != (seed, count):
         raise UserError(f"--json {path} holds rows of seed {drawn[0]} and {drawn[1]} pairs, expected {seed} and {count}; {another}")
     if old:
@@ -68,7 +69,9 @@ def finished(recipe: ablate.Recipe, rows: Collection[str] = ()) -> list[str]:
     """The runs that are there, or whose `rows` are. Raises UserError, with the command that makes them, when none is."""
     found = [name for name in trained(recipe) if name in rows or ablate.is_finished(recipe, name)]
     if not found:
-        raise UserError(f"{recipe.out} holds no finished LoRA; python -m training ablate {RECIPE.relative_to(ROOT).as_posix()}")
+        where = "" if recipe.out.absolute() == LORAS else f" --out {recipe.out}"
+        command = f"python -m training ablate {RECIPE.relative_to(ROOT).as_posix()}{where}"
+        raise UserError(f"{recipe.out} holds no finished LoRA; {command} makes them")
     return found
 
 

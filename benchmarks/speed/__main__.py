@@ -8,7 +8,7 @@ them; steps of blocks as wide as a large network's, with random weights; then st
 How much a context costs hangs on how much of a step is attention, and on how many tokens a frame has. In Wan's 14B networks at
 832x480 and 81 frames, 32,760 tokens, 53% of the operations are attention. On an NVIDIA or AMD GPU two of their blocks are timed at
 that size, or as many as `--layers` says: with all 40 it counts too whether the driver's keys and values have to come from RAM. On
-the CPU it is one block of half the width with half the tokens, of which attention is as large a share. Those are `step_ratio`. In
+all else it is one block of half the width with half the tokens, of which attention is as large a share. Those are `step_ratio`. In
 the small backbone attention has that share at 2,016 tokens, the largest of its sizes, but a frame has 96 of them there instead of
 1,560, with which a CPU's attention is slow.
 """
@@ -91,7 +91,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write ratios and rows there")
     parser.add_argument("--plot", type=Path, help="draw the ratios over the number of tokens, as .png or .svg")
-    parser.add_argument("--layers", type=int, help="blocks of the large network: 2 on a GPU, 1 on the CPU")
+    more = "2 on an NVIDIA or AMD GPU, else 1; each of the former is 0.7 GB in the temporary folder"
+    parser.add_argument("--layers", type=int, help=f"blocks of the large network: {more}")
     args = parser.parse_args()
     if args.seed < 0:
         parser.error(f"--seed is {args.seed}, expected 0 or more")

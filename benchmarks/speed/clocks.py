@@ -69,24 +69,30 @@ def timed(client: Client, graph: Prompt) -> Clock:
     return clock
 
 
-def gpu_bytes(client: Client) -> float | None:
-    """Of the server's NVIDIA or AMD GPU, what is in use, other programs' included, without what torch keeps for later. None where
-    it computes on something else: a process's RAM says little of what one run took."""
+def has_gpu_bytes(client: Client) -> bool:
+    """Whether the server computes on an NVIDIA or AMD GPU. Of others the host does not say as much, and a process's RAM says
+    little of what one run took."""
+    return client.system_stats()["devices"][0]["type"] == "cuda"
+
+
+def gpu_bytes(client: Client) -> float:
+    """What is in use of the server's GPU, other programs' included, without what torch keeps for later: what the host says is free
+    has that in it."""
     device = client.system_stats()["devices"][0]
-    return device["vram_total"] - device["vram_free"] + device["torch_vram_free"] if device["type"] == "cuda" else None
+    return device["vram_total"] - device["vram_free"]
 
 
 class Memory:
     """Within it, `used` is asked again and again, from another thread: `most` is the most that it said."""
 
-    def __init__(self, used: Callable[[], float | None]) -> None:
+    def __init__(self, used: Callable[[], float]) -> None:
         self._used, self.most = used, 0.0
         self._ended, self._failed = threading.Event(), None
 
     def _watch(self) -> None:
         try:
             while not self._ended.wait(_LOOKS):
-                self.most = max(self.most, self._used() or 0.0)
+                self.most = max(self.most, self._used())
         except Exception as failed:  # for the thread that waits: what was seen so far is not the most
             self._failed = failed
 

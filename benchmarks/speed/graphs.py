@@ -18,6 +18,8 @@ from training.marionette.world import FPS, HEIGHT, WIDTH, rng_for, sample_scene
 ROOT = Path(__file__).resolve().parents[2]
 LORA = ROOT / "models" / "loras" / "marionette_pose.safetensors"
 PLAIN = "plain"
+HOST_NODES, WAITS = Path(__file__).with_name("host_nodes"), "WaitForSteps"
+"""A folder of nodes for the host, and the one in it."""
 DISTINCT = tuple(name for name, context in CONTEXTS.items() if context.near is None)
 """Contexts whose VAE work differs: a neighbourhood changes attention alone."""
 
@@ -52,7 +54,9 @@ def whole_graphs(size: tuple[int, int, int], seed: int, number: int = 0) -> dict
     by_title(base, "Driving poses")["inputs"]["poses"] = f"poses{number}.json"
     by_title(base, "Skeleton")["inputs"] |= {"width": width, "height": height}
     by_title(base, "In-context conditioning")["inputs"] |= {"width": width, "height": height, "length": frames}
-    by_title(base, "Sampler")["inputs"]["seed"] = seed
+    sampler = by_title(base, "Sampler")["inputs"]
+    base["wait"] = {"class_type": WAITS, "inputs": {"model": sampler["model"]}}
+    sampler |= {"seed": seed, "model": ["wait", 0]}
     del base[id_by_title(base, "Composite preview")]
     made = {}
     for name in CONTEXTS:

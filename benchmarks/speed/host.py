@@ -15,8 +15,18 @@ from typing import Any
 
 import torch
 
-from benchmarks.speed.clocks import Clock, Memory, gpu_bytes, spread, timed
-from benchmarks.speed.graphs import DISTINCT, PLAIN, count, step_graphs, vae_graphs, whole_graphs, write_loras, write_material
+from benchmarks.speed.clocks import Clock, Memory, gpu_bytes, has_gpu_bytes, spread, timed
+from benchmarks.speed.graphs import (
+    DISTINCT,
+    HOST_NODES,
+    PLAIN,
+    count,
+    step_graphs,
+    vae_graphs,
+    whole_graphs,
+    write_loras,
+    write_material,
+)  # fmt: skip
 from benchmarks.speed.large import FOLDERS, HALF, LARGE, Shape, large_graphs, write
 from dreamactor_core.motion_context import CONTEXTS
 from headless.client import Client, Prompt
@@ -28,10 +38,9 @@ SIZES = ((64, 96, 33), (128, 192, 33), (128, 192, 81))
 """Width, height and frames, 4n+1 with the lead-in. Of the last, attention is as large a share of a step as in a large network."""
 STEPS, ROUNDS, VAE_ROUNDS = 5, 3, 7
 LARGE_STEPS, LARGE_ROUNDS = 2, 2  # on the CPU, where a step takes minutes
-_ARGUMENTS = ["--cache-lru", "100", "--use-pytorch-cross-attention", "--preview-method", "latent2rgb"]
+_ARGUMENTS = ["--cache-lru", "100", "--use-pytorch-cross-attention"]
 """What is made of reference and driver is kept from round to round: sampling is what is timed. With PyTorch's attention, which the
-host has on GPUs: that for CPUs takes so long that a step is little else. With previews, as they wait for each step's result:
-without them a GPU is told of all steps before it has done one."""
+host has on GPUs: that for CPUs takes so long that a step is little else."""
 _NODES = ("In-context conditioning", "Decode")
 """What encodes, and what decodes."""
 _TRIES = 3
@@ -86,7 +95,7 @@ def _from_nothing(client: Client, graph: Prompt) -> tuple[Clock, float | None]:
         client.free()
         time.sleep(2)  # it is done between two graphs, and not at all when one begins before that
         used = partial(gpu_bytes, Client(client.url))  # a connection of its own, for another thread
-        with Memory(used) if used() is not None else nullcontext() as watched:
+        with Memory(used) if has_gpu_bytes(client) else nullcontext() as watched:
             clock = timed(client, graph)
         if all(made["_meta"]["title"] in dict(clock.begun) for made in graph.values() if "_meta" in made):
             return clock, watched.most if watched else None
@@ -137,8 +146,9 @@ def measure(seed: int, layers: int | None = None) -> list[dict[str, Any]]:
         paths = Path(folder) / "paths.yaml"
         # in front of the host's own folders, where a user may have files of these names
         found = {"base_path": folder, "is_default": True} | {name: name for name in FOLDERS}
-        paths.write_text(json.dumps({"bench": found}))
-        with HostServer(arguments=["--extra-model-paths-config", str(paths), *_ARGUMENTS]) as server:
+        paths.write_text(json.dumps({"bench": found | {"custom_nodes": str(HOST_NODES)}}))
+        own = [file.name for file in HOST_NODES.glob("*.py")]
+        with HostServer(arguments=["--extra-model-paths-config", str(paths), *_ARGUMENTS], packs=own) as server:
             client = Client(server.url)
             for number in range(count(VAE_ROUNDS + 1)):
                 write_material(server.input_dir, seed, number)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import threading
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -47,8 +47,23 @@ def test_the_most_memory_is_seen_and_a_failure_is_not_swallowed(monkeypatch: pyt
     with clocks.Memory(used) as memory:
         assert seen.wait(10)
     assert memory.most == 7
-    with pytest.raises(ZeroDivisionError), clocks.Memory(lambda: 1 / 0):
-        time.sleep(0.1)
+    asked = threading.Event()
+
+    def failing() -> float:
+        asked.set()
+        return 1 / 0
+
+    with pytest.raises(ZeroDivisionError), clocks.Memory(failing):
+        assert asked.wait(10)
+
+
+def test_memory_in_use_is_without_what_torch_keeps() -> None:
+    # of 24 GB one is another program's; torch has taken ten and uses six of them
+    host = {"type": "cuda", "vram_total": 24e9, "vram_free": 13e9 + 4e9, "torch_vram_free": 4e9}
+    client = SimpleNamespace(system_stats=lambda: {"devices": [host]})
+    assert clocks.has_gpu_bytes(client) and clocks.gpu_bytes(client) == 7e9
+    host["type"] = "cpu"
+    assert not clocks.has_gpu_bytes(client)
 
 
 def test_all_graphs_sample_as_many_frames(tmp_path: Path) -> None:

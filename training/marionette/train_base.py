@@ -40,7 +40,7 @@ from training.marionette.backbone import (
 )  # fmt: skip
 from training.marionette.panel_heads import place_panel_heads
 from training.marionette.panels import CHARACTERS, COPY, fingerprint, load
-from training.optimizer import MuonAdamW, trapezoid_lr
+from training.optimizer import MuonAdamW, muon_dtype, trapezoid_lr
 from training.precision import bfloat16_is_native
 
 VALIDATION_SIGMAS = (0.5, 0.75, 0.9, 0.98)
@@ -213,7 +213,7 @@ def main() -> None:
     optimizer = MuonAdamW(model, args.lr, adamw_only=("condition_embedder", "proj_out", "patch_embedding"), weight_decay=0.01)
     run = {
         "batch": args.batch, "lr": args.lr, "seed": args.seed, "init_sha256": sha256(MODEL_FILE) if args.init else "",
-        "dataset_sha256": fingerprint(args.cache, "train"),
+        "dataset_sha256": fingerprint(args.cache, "train"), "muon": muon_dtype(model.device),
     }  # fmt: skip
     state = TrainState({"model": model}, optimizer.parts, {"model": averaged}, run, args.steps)
     checkpoint = args.out / "state.safetensors"

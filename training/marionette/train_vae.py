@@ -30,7 +30,7 @@ from headless.media import write_image
 from training.checkpoint import TrainState, update_ema
 from training.marionette.backbone import VAE_CONFIG, VAE_FILE, encode, load_vae, match_wan_statistics, save_vae
 from training.marionette.world import HEIGHT, WIDTH, Split, rng_for, sample_scene
-from training.optimizer import MuonAdamW, cosine_lr
+from training.optimizer import MuonAdamW, cosine_lr, muon_dtype
 from training.precision import bfloat16_is_native
 
 
@@ -150,7 +150,7 @@ def main() -> None:
     optimizer = MuonAdamW(vae, lr=args.lr)
     ema = {k: v.detach().clone() for k, v in vae.state_dict().items()}
     names = ("batch", "frames", "steps", "picture_steps", "lr", "kl", "seed")  # steps: its schedule has no flat part to lengthen
-    run = {name: getattr(args, name) for name in names}
+    run = {name: getattr(args, name) for name in names} | {"muon": muon_dtype(vae.device)}
     if args.decoder_of:  # of what stays, as --export may put the result into the file's place
         encoder = {key: value for key, value in vae.state_dict().items() if key.startswith(("encoder.", "quant_conv."))}
         run["encoder_sha256"] = hashlib.sha256(save(encoder)).hexdigest()

@@ -28,6 +28,7 @@ from training.config import Config
 from training.errors import UserError
 from training.latents.read import Cache
 from training.lora_file import add_lora, load_lora, lora_state, save_lora
+from training.optimizer import muon_dtype
 from training.train import optimizers, parallel
 from training.train.contracts import check_cache, check_parent, contract_of
 from training.train.data import Batches, Chance, Order
@@ -115,6 +116,8 @@ class Trainer:
         contract, settings = self.contract, self.settings
         if self.cache.header("variants") == "0":  # else the cache has it, of which there is a hash
             about["augment"] = json.dumps(settings.cache.augment.model_dump(), sort_keys=True)
+        if train.optimizer == "muon":
+            about["muon"] = muon_dtype(self.accelerator.device)
         return about | {
             "backbone_sha256": contract.backbone_sha256, "parent_sha256": contract.parent_sha256,
             "base": settings.backbone.base, "dtype": settings.backbone.dtype, "frames": contract.frames, "sizes": contract.sizes,
