@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .augment import PARENTS, BodyScale
+from .necks import NECK
 from .poses import BODY, Person
 
 SURE = 0.3
@@ -25,6 +26,8 @@ _STAND_INS = {
     "lower_legs": ("upper_legs",), "neck": ("head",), "head": ("neck",), "shoulders": (), "torso": (),
     "hands": ("lower_arms", "upper_arms"), "face": ("head", "neck"),
 }  # fmt: skip
+HIPS = (8, 11)
+_WIDEST = 2.5  # hips to the torso, and the inverse; more is a body seen from the side
 _PALM = (5, 9, 13, 17)  # knuckles: the one part of a hand that fingers do not change
 _SAME = 0.02  # directions and shares of length nearer than this: the reference is a frame of the driver itself
 _SAME_VIEW = 0.1  # radians; when all directions are as near as this, bones are foreshortened alike too
@@ -37,12 +40,14 @@ class Proportions:
 
     Attributes:
         scale: Factors for the driver's bones.
+        hips: Factor for the distance between its hips: of bodies with a torso of the same length one is broad, another slim.
         size: Size of the reference's legs (without legs: of its body) in the driver's: what travel is scaled by.
         nearest: The driver's frame whose pose is most like the reference's.
         same: 1 when that pose is the reference's own, 0 when it is another.
     """
 
     scale: BodyScale
+    hips: float
     size: float
     nearest: int
     same: float
@@ -54,6 +59,17 @@ def bones_of(bodies: np.ndarray) -> np.ndarray:
     out = np.full_like(xy, np.nan)
     for joint, parent in PARENTS.items():
         out[..., joint, :] = xy[..., joint, :] - xy[..., parent, :]
+    return out
+
+
+def _trunk(bones: np.ndarray) -> np.ndarray:
+    """Of bones (..., 18, 2), the vector from the left hip to the right one in the place of the root, and that from the neck to the
+    middle of both in the place of those to each: what is along the body is apart from what is across it."""
+    out, (right, left) = bones.copy(), (bones[..., hip, :] for hip in HIPS)
+    out[..., NECK, :] = right - left
+    both = np.isfinite(right + left)
+    for hip in HIPS:
+        out[..., hip, :] = np.where(both, (right + left) / 2, bones[..., hip, :])
     return out
 
 
@@ -147,7 +163,8 @@ def measure(driver: Sequence[Person], reference: Person) -> Proportions:
     bones, own = bones_of(np.array([p.body for p in driver])), bones_of(reference.body)
     nearest, turned, grown = _nearest(bones, own)
     same, view = float(np.exp(-(((turned + grown) / _SAME) ** 2))), float(np.exp(-((turned / _SAME_VIEW) ** 2)))
-    found = {name: _part(kinds, bones, own, nearest, view) for name, kinds in PARTS.items()}
+    trunks = _trunk(bones), _trunk(own)
+    found = {name: _part(kinds, *trunks, nearest, view) for name, kinds in PARTS.items()}
     found["hands"] = _rider([_hand_size(p) for p in driver], _hand_size(reference), nearest, view)
     found["face"] = _rider([_face_size(p) for p in driver], _face_size(reference), nearest, view)
     size = _body_size(found, np.linalg.norm(bones, axis=-1))
@@ -156,8 +173,10 @@ def measure(driver: Sequence[Person], reference: Person) -> Proportions:
         known = [found[k] for k in (name, *stand_ins) if found[k] is not None]
         ratios[name] = float(np.clip(known[0] if known else size, size / _FARTHEST_RATIO, size * _FARTHEST_RATIO))
     ratios["head"] = ratios["face"]  # the eyes of both are the same
+    hips = _part(((NECK,),), *trunks, nearest, view)
+    hips = ratios["torso"] if hips is None else float(np.clip(hips, ratios["torso"] / _WIDEST, ratios["torso"] * _WIDEST))
     factors = {joint: ratios[name] for name, kinds in PARTS.items() for kind in kinds for joint in kind}
-    return Proportions(BodyScale(factors, face=ratios["face"], hands=ratios["hands"]), size, nearest, same)
+    return Proportions(BodyScale(factors, face=ratios["face"], hands=ratios["hands"]), hips, size, nearest, same)
 
 
 def _body_size(found: dict[str, float | None], lengths: np.ndarray) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from .augment import PARENTS, RIDERS, scale_people
 from .necks import steady
 from .poses import Person, PoseFormatError, PoseSequence
-from .proportions import SURE, Proportions, measure
+from .proportions import HIPS, SURE, Proportions, measure
 
 _LEGS = ((8, 11), (9, 12), (10, 13))  # by level, from the hips down
 _ANKLES = _LEGS[-1]
@@ -112,6 +112,24 @@ def _pull_feet(people: list[Person], driver: np.ndarray, size: float, rests: np.
     return out
 
 
+def _hips_apart(people: Sequence[Person], scaled: list[Person], more: float) -> list[Person]:
+    """Legs further out, or in, by so much of the driver's own hips: bones scaled from the neck leave a slim body that is driven by
+    a broad one with its hips. A hip that is lost for some frames goes where it would."""
+    hips = np.array([person.body[list(HIPS)] for person in people], np.float64)
+    known = (hips[..., 2] > SURE).all(1)
+    if not known.any():
+        return scaled
+    moves = steady(more * (hips[..., :2] - hips[..., :2].mean(1, keepdims=True)), known)
+    out = []
+    for person, both in zip(scaled, moves, strict=True):
+        body = person.body.astype(np.float64)
+        for leg, move in zip(zip(*_LEGS, strict=True), both, strict=True):
+            shown = [joint for joint in leg if body[joint, 2] > 0]
+            body[shown, :2] += move
+        out.append(Person(**{**person.groups(), "body": body.astype(np.float32)}))
+    return out
+
+
 def _cut_off(reference: Person, same: float) -> list[int]:
     """Joints of the legs below the last level that the reference shows: its picture ends there. A reference that is a
     frame of the driver itself ends where the driver does."""
@@ -126,7 +144,7 @@ def retarget_person(people: Sequence[Person], reference: Person) -> list[Person]
         ValueError: the two have no limb in common.
     """
     found = measure(people, reference)
-    scaled = scale_people(people, found.scale)
+    scaled = _hips_apart(people, scale_people(people, found.scale), found.hips - found.scale.bones[HIPS[0]])
     cut = _cut_off(reference, found.same)
     for person in scaled:
         person.body[cut] = 0
@@ -221,9 +239,9 @@ def retarget(
 ) -> PoseSequence:
     """Give the driver's motion the proportions and the place of the reference.
 
-    Bone lengths, place and floor are those of the reference's own pose: of the first of its frames that shows somebody.
-    Joint angles are the driver's. The lowest foot is as far above the reference's floor as the driver's is above its
-    own, in the size of the reference's legs; a foot that rests stays at rest; travel is scaled by the size of the legs.
+    Bone lengths, the distance of the hips, place and floor are those of the reference's own pose: of the first of its frames that
+    shows somebody. Limbs' angles are the driver's. The lowest foot is as far above the reference's floor as the driver's is above
+    its own, in the size of the reference's legs; a foot that rests stays at rest; travel is scaled by the size of the legs.
 
     Of several people the k-th from the left follows the k-th driver from the left. With more drivers than references the
     largest ones count, with fewer they are taken again from the left: one driver moves everybody.
