@@ -27,7 +27,7 @@ _STAND_INS = {
     "hands": ("lower_arms", "upper_arms"), "face": ("head", "neck"),
 }  # fmt: skip
 HIPS = (8, 11)
-_WIDEST = 2.5  # hips to the torso, and the inverse; more is a body seen from the side
+_WIDEST = 2.5  # hips to the torso, and the inverse; beyond it one is seen from the side, and the torso's factor holds
 _PALM = (5, 9, 13, 17)  # knuckles: the one part of a hand that fingers do not change
 _SAME = 0.02  # directions and shares of length nearer than this: the reference is a frame of the driver itself
 _SAME_VIEW = 0.1  # radians; when all directions are as near as this, bones are foreshortened alike too
@@ -174,7 +174,8 @@ def measure(driver: Sequence[Person], reference: Person) -> Proportions:
         ratios[name] = float(np.clip(known[0] if known else size, size / _FARTHEST_RATIO, size * _FARTHEST_RATIO))
     ratios["head"] = ratios["face"]  # the eyes of both are the same
     hips = _part(((NECK,),), *trunks, nearest, view)
-    hips = ratios["torso"] if hips is None else float(np.clip(hips, ratios["torso"] / _WIDEST, ratios["torso"] * _WIDEST))
+    if hips is None or not 1 / _WIDEST < hips / ratios["torso"] < _WIDEST:
+        hips = ratios["torso"]
     factors = {joint: ratios[name] for name, kinds in PARTS.items() for kind in kinds for joint in kind}
     return Proportions(BodyScale(factors, face=ratios["face"], hands=ratios["hands"]), hips, size, nearest, same)
 

@@ -139,6 +139,16 @@ def test_a_body_seen_from_the_side_does_not_tear_the_hips_apart(view: float) -> 
     assert (apart(after, (8,), (11,)) < apart(reference, (8,), (11,))).all()
 
 
+@pytest.mark.parametrize("frontal", [2, 4])
+def test_a_driver_that_turns_to_the_front_at_last_has_hips_of_the_torsos_size(frontal: int) -> None:
+    driver, truth, reference = marionette(0, "waves")
+    for people in driver.frames[:-frontal]:
+        middle = people[0].body[[8, 11], 0].mean()
+        people[0].body[[8, 11], 0] = middle + 0.05 * (people[0].body[[8, 11], 0] - middle)
+    found = apart(retarget(driver, reference), (8,), (11,))
+    np.testing.assert_allclose(found[-frontal:], apart(truth, (8,), (11,))[-frontal:], rtol=0.07)
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("motion", ["waves", "claps", "sways", "kicks", "marches", "squats"])
 def test_feet_that_rest_stay_at_rest_and_stand_on_the_floor(motion: str, seed: int) -> None:
