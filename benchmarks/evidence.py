@@ -70,7 +70,7 @@ MORE: dict[str, dict[str, tuple[str, ...]]] = {
 """The same pairs, seen differently: for the rows that are compared in them, as each costs as much as a group of its own."""
 FIGURES = ("psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "motion")
 SPEC = ClipSpec(FRAMES, LEAD_IN, FPS)
-STEPS, SHIFT, _BATCH, _STREAM = 8, 5.0, 12, 7
+STEPS, SHIFT, _BATCH, _STREAM = 8, 5.0, 12, 7  # the shift that the shipped rgb LoRA's clips were made with
 _NAMES = 150  # pixels beside the picture for the rows' names
 
 

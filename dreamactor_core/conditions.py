@@ -94,19 +94,27 @@ def encode_still(encode: Encode, reference: torch.Tensor, frames: int) -> torch.
     """Latents of a reference (B, 3, H, W) and blank frames after it, (B, c, t, h, w), as the encoder makes them of all `frames`.
 
     The encoder is causal, so what it makes of blank frames settles some time after the reference. The first of them are encoded
-    until it has, and its last answer stands for the rest.
+    until it has, and its last answer stands for the rest: of each picture by itself, whatever is in the batch.
     """
     count, total = min(_PREFIX, frames), latent_frames(frames)
-    while True:
-        video = reference.new_full((*reference.shape[:2], count, *reference.shape[2:]), BLANK)
-        video[:, :, 0] = reference
-        latents = encode(video)
-        if count == frames:
-            return latents
-        last = latents[:, :, -1:]
-        earlier, change = latents[:, :, -3:].diff(dim=2).abs().amax((0, 1, 3, 4)).tolist()
-        rounding = change < _ROUNDING * float(last.abs().max()) and change > _SHRINKS * earlier
-        to_come = change * change / (earlier - change) if change < earlier else change
-        if to_come < _SETTLED or rounding:
-            return torch.cat([latents, last.expand(-1, -1, total - latents.shape[2], -1, -1)], 2)
-        count = min(2 * count - 1, frames)
+    made: dict[int, torch.Tensor] = {}
+    left = list(range(len(reference)))
+    while left:
+        video = reference.new_full((len(left), reference.shape[1], count, *reference.shape[2:]), BLANK)
+        video[:, :, 0] = reference[left]
+        again = []
+        for k, latents in zip(left, encode(video), strict=True):
+            if count == frames or _has_settled(latents):
+                made[k] = torch.cat([latents, latents[:, -1:].expand(-1, total - latents.shape[1], -1, -1)], 1)
+            else:
+                again.append(k)
+        left, count = again, min(2 * count - 1, frames)
+    return torch.stack([made[k] for k in range(len(reference))])
+
+
+def _has_settled(latents: torch.Tensor) -> bool:
+    """Whether blank frames' latents (c, t, h, w) stay as they are from here on."""
+    earlier, change = latents[:, -3:].diff(dim=1).abs().amax((0, 2, 3)).tolist()
+    rounding = change < _ROUNDING * float(latents[:, -1].abs().max()) and change > _SHRINKS * earlier
+    to_come = change * change / (earlier - change) if change < earlier else change
+    return to_come < _SETTLED or rounding

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from .augment import PARENTS, BodyScale
-from .necks import NECK
 from .poses import BODY, Person
 
 SURE = 0.3
@@ -40,7 +39,8 @@ class Proportions:
 
     Attributes:
         scale: Factors for the driver's bones.
-        hips: Factor for the distance between its hips: of bodies with a torso of the same length one is broad, another slim.
+        hips: Factor for the distance between its hips: of bodies with a torso of the same length one is broad, another slim. A
+            reference that is half turned away looks slim, as it does at the shoulders.
         size: Size of the reference's legs (without legs: of its body) in the driver's: what travel is scaled by.
         nearest: The driver's frame whose pose is most like the reference's.
         same: 1 when that pose is the reference's own, 0 when it is another.
@@ -62,14 +62,17 @@ def bones_of(bodies: np.ndarray) -> np.ndarray:
     return out
 
 
-def _trunk(bones: np.ndarray) -> np.ndarray:
-    """Of bones (..., 18, 2), the vector from the left hip to the right one in the place of the root, and that from the neck to the
-    middle of both in the place of those to each: what is along the body is apart from what is across it."""
-    out, (right, left) = bones.copy(), (bones[..., hip, :] for hip in HIPS)
-    out[..., NECK, :] = right - left
-    both = np.isfinite(right + left)
-    for hip in HIPS:
-        out[..., hip, :] = np.where(both, (right + left) / 2, bones[..., hip, :])
+def _along(bones: np.ndarray) -> np.ndarray:
+    """Bones (..., 18, 2) with the vector from the neck to the middle of the hips in the place of those to each."""
+    out = bones.copy()
+    out[..., HIPS, :] = bones[..., HIPS, :].mean(-2, keepdims=True)
+    return out
+
+
+def _across(bones: np.ndarray) -> np.ndarray:
+    """Bones (..., 18, 2) of which there is but one: from the left hip to the right one, in the place of the right hip's."""
+    out = np.full_like(bones, np.nan)
+    out[..., HIPS[0], :] = bones[..., HIPS[0], :] - bones[..., HIPS[1], :]
     return out
 
 
@@ -163,8 +166,9 @@ def measure(driver: Sequence[Person], reference: Person) -> Proportions:
     bones, own = bones_of(np.array([p.body for p in driver])), bones_of(reference.body)
     nearest, turned, grown = _nearest(bones, own)
     same, view = float(np.exp(-(((turned + grown) / _SAME) ** 2))), float(np.exp(-((turned / _SAME_VIEW) ** 2)))
-    trunks = _trunk(bones), _trunk(own)
-    found = {name: _part(kinds, *trunks, nearest, view) for name, kinds in PARTS.items()}
+    found = {name: _part(kinds, bones, own, nearest, view) for name, kinds in PARTS.items()}
+    # how broad the hips are must not tell in the torso's length; without both hips of both it does
+    found["torso"] = _part(PARTS["torso"], _along(bones), _along(own), nearest, view) or found["torso"]
     found["hands"] = _rider([_hand_size(p) for p in driver], _hand_size(reference), nearest, view)
     found["face"] = _rider([_face_size(p) for p in driver], _face_size(reference), nearest, view)
     size = _body_size(found, np.linalg.norm(bones, axis=-1))
@@ -173,7 +177,7 @@ def measure(driver: Sequence[Person], reference: Person) -> Proportions:
         known = [found[k] for k in (name, *stand_ins) if found[k] is not None]
         ratios[name] = float(np.clip(known[0] if known else size, size / _FARTHEST_RATIO, size * _FARTHEST_RATIO))
     ratios["head"] = ratios["face"]  # the eyes of both are the same
-    hips = _part(((NECK,),), *trunks, nearest, view)
+    hips = _part((HIPS[:1],), _across(bones), _across(own), nearest, view)
     if hips is None or not 1 / _WIDEST < hips / ratios["torso"] < _WIDEST:
         hips = ratios["torso"]
     factors = {joint: ratios[name] for name, kinds in PARTS.items() for kind in kinds for joint in kind}

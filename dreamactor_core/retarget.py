@@ -114,10 +114,10 @@ def _pull_feet(people: list[Person], driver: np.ndarray, size: float, rests: np.
 
 def _hips_apart(people: Sequence[Person], scaled: list[Person], more: float) -> list[Person]:
     """Legs further out, or in, by so much of the driver's own hips: bones scaled from the neck leave a slim body that is driven by
-    a broad one with its hips. A hip that is lost for some frames goes where it would."""
+    a broad one with its hips. While a hip is lost the other goes where it would; the lost one's knee and foot stay with it."""
     hips = np.array([person.body[list(HIPS)] for person in people], np.float64)
     known = (hips[..., 2] > SURE).all(1)
-    if not known.any():
+    if not known.any() or not more:
         return scaled
     moves = steady(more * (hips[..., :2] - hips[..., :2].mean(1, keepdims=True)), known)
     out = []

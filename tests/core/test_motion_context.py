@@ -137,17 +137,21 @@ def test_blank_frames_are_encoded_until_their_latents_settle() -> None:
 
     def slow(pixels: torch.Tensor) -> torch.Tensor:
         """Forgets but half with each latent frame."""
-        seen.append(pixels.shape[2])
+        seen.append((len(pixels), pixels.shape[2]))
         first = torch.nn.functional.avg_pool2d(pixels[:, :, 0], 8)
         return torch.stack([first * 0.5**k for k in range((pixels.shape[2] - 1) // 4 + 1)], 2)
 
     got = encode_still(slow, reference, 401)
-    assert seen == [29, 57], "12 latent frames until all that is to come is less than 5e-4"
+    assert seen == [(1, 29), (1, 57)], "12 latent frames until all that is to come is less than 5e-4"
     torch.testing.assert_close(got, slow(torch.zeros(1, 3, 401, 16, 16).index_copy(2, torch.tensor([0]), reference[:, :, None])),
                                atol=2e-4, rtol=0)  # fmt: skip
     seen.clear()
     assert encode_still(slow, reference, 41).shape[2] == 11
-    assert seen == [29, 41], "a short clip is encoded whole"
+    assert seen == [(1, 29), (1, 41)], "a short clip is encoded whole"
+    seen.clear()
+    both = encode_still(slow, torch.cat([reference * 1e-3, reference]), 401)
+    assert seen == [(2, 29), (1, 57)], "a picture that has settled is not encoded again because of another"
+    assert torch.equal(both[1:], got) and torch.equal(both[:1], encode_still(slow, reference * 1e-3, 401))
 
 
 def test_sizes_that_half_does_not_fit() -> None:

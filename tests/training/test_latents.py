@@ -21,7 +21,7 @@ from short_runs import FLOAT
 
 from dreamactor_core.clips import ClipSpec
 from dreamactor_core.conditions import build_condition
-from dreamactor_core.layout import SpatialLayout
+from dreamactor_core.layout import SpatialLayout, get_layout
 from dreamactor_core.order import steady_people
 from dreamactor_core.poses import Person, PoseSequence, from_body_joints, from_pose_keypoint, to_pose_keypoint
 from training import backbones, config, manifest
@@ -340,6 +340,25 @@ def test_people_are_in_order_as_in_the_nodes(clips: Path, tmp_path: Path) -> Non
     assert all(np.allclose(p.left_hand[0, :2], p.body[7, :2], atol=0.1) for people in groups for p in people)
     places = np.array([[p.body[1, 0] for p in people] for people in groups])
     assert (places[:, 0] < places[:, 1]).all()
+
+
+@pytest.mark.parametrize(("context", "variants"), [("joint", 2), ("cached_half", 2), ("cached", 0)])
+def test_clips_that_are_encoded_together_are_as_alone(clips: Path, context: str, variants: int) -> None:
+    samples, seeds, encoders = manifest.read(clips)[:3], [3, 1, 2], MarionetteEncoders(torch.device("cpu"), torch.float32)
+    layout = get_layout("spatial", context)
+    maker = Maker(encoders, layout, lambda _: SPEC, Augment(bones=1.0), variants, lambda *_: None)
+    together = maker(samples, seeds)
+    assert len(together) == 3
+    for k, (tensors, text) in enumerate(together):
+        ((own, own_text),) = maker(samples[k : k + 1], seeds[k : k + 1])
+        driver = {"motion"} if context != "joint" else set()
+        names = {"condition"} | driver if variants else {"reference", "joints"}
+        assert tensors.keys() == own.keys() == {"target"} | names
+        torch.testing.assert_close(tensors | text, own | own_text, atol=1e-4, rtol=0)
+        if variants:
+            driven = tensors.get("motion", tensors["condition"])
+            assert len(driven) == variants and (driven[0] - driven[1]).abs().max() > 0.1, "each variant is drawn anew"
+    assert (together[0][0]["target"] - together[1][0]["target"]).abs().max() > 0.1
 
 
 def test_joints_go_into_a_tensor_and_back() -> None:

@@ -18,12 +18,13 @@ from training.marionette.attention import use_plain_attention
 class MarionetteEncoders(WanEncoders):
     """Its VAE, and words that are not trained."""
 
-    at_once = 4  # one by one they take twice as long on a CPU without bfloat16
-
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__(files.load_vae().to(device), None, device)
         self._words = files.load_words()
         self._half = dtype == torch.bfloat16
+        # torch has float32 convolutions of a small single video done by a kernel that takes ten times as long
+        self._slow_alone = device.type == "cpu" and not self._half
+        self.at_once = 4 if self._slow_alone else 1
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         # what half precision costs is 0.05 at most here, of values up to 10
@@ -36,10 +37,8 @@ class MarionetteEncoders(WanEncoders):
             return super().decode(self._several(latents))[: len(latents)]
 
     def _several(self, videos: torch.Tensor) -> torch.Tensor:
-        """A single video twice, where that is quicker: on the CPU torch has float32 convolutions of a small single one done by a
-        kernel that takes ten times as long."""
-        single = self.device.type == "cpu" and not self._half and len(videos) == 1
-        return videos.expand(2, *videos.shape[1:]) if single else videos
+        """A single video twice, where that is quicker."""
+        return videos.expand(2, *videos.shape[1:]) if self._slow_alone and len(videos) == 1 else videos
 
     def text(self, prompts: Sequence[str]) -> list[Context]:
         return [{"text": row} for row in encode_text(self._words, list(prompts))]
