@@ -16,9 +16,9 @@ Encode = Callable[[torch.Tensor], torch.Tensor]
 
 _PREFIX = 29
 """Frames of a reference and blanks that are encoded at first; twice as many if the latents have not settled by then."""
-_SETTLED, _ROUNDING, _SHRINKS = 5e-4, 2**-6, 0.3
+_SETTLED, _SHRINKS = 5e-4, 0.3
 """Latents of blank frames have settled when all that is to come, each change being a share of the last, is less than _SETTLED;
-or when they change by less than this share of the largest and hardly less each time, as half precision's rounding does."""
+or when they change no more than the encoder's precision rounds the largest, and hardly less each time."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,19 @@ def check_frames(images: torch.Tensor, what: str) -> None:
 
 
 def build_condition(
-    layout: Layout, reference: torch.Tensor, driving: torch.Tensor, spec: ClipSpec, encode: Encode
+    layout: Layout,
+    reference: torch.Tensor,
+    driving: torch.Tensor,
+    spec: ClipSpec,
+    encode: Encode,
+    precision: torch.dtype = torch.float32,
 ) -> Condition:
     """Composite, masks and latents of Eq. 2.
 
     Args:
         reference: (B, 3, H, W) in [-1, 1].
         driving: (B, 3, N, H, W) in [-1, 1] without lead-in, at least `spec.driven` frames.
+        precision: What `encode` computes in.
 
     Raises:
         ValueError: too few driving frames, or sizes that differ.
@@ -70,7 +76,7 @@ def build_condition(
     motion = None
     if layout.context.cached:
         composite = SpatialLayout().composite(reference, driver)
-        latents = encode_still(encode, reference, spec.frames)
+        latents = encode_still(encode, reference, spec.frames, precision)
         motion = encode(shrink(driver, layout.context.scale))
     else:
         composite = layout.composite(reference, driver)
@@ -90,11 +96,12 @@ def shrink(video: torch.Tensor, scale: int) -> torch.Tensor:
     return F.avg_pool3d(video, (1, scale, scale))
 
 
-def encode_still(encode: Encode, reference: torch.Tensor, frames: int) -> torch.Tensor:
+def encode_still(encode: Encode, reference: torch.Tensor, frames: int, precision: torch.dtype = torch.float32) -> torch.Tensor:
     """Latents of a reference (B, 3, H, W) and blank frames after it, (B, c, t, h, w), as the encoder makes them of all `frames`.
 
     The encoder is causal, so what it makes of blank frames settles some time after the reference. The first of them are encoded
-    until it has, and its last answer stands for the rest: of each picture by itself, whatever is in the batch.
+    until it has, and its last answer stands for the rest: of each picture by itself, whatever is in the batch. `precision`: what
+    the encoder computes in.
     """
     count, total = min(_PREFIX, frames), latent_frames(frames)
     made: dict[int, torch.Tensor] = {}
@@ -104,7 +111,7 @@ def encode_still(encode: Encode, reference: torch.Tensor, frames: int) -> torch.
         video[:, :, 0] = reference[left]
         again = []
         for k, latents in zip(left, encode(video), strict=True):
-            if count == frames or _has_settled(latents):
+            if count == frames or _has_settled(latents, precision):
                 made[k] = torch.cat([latents, latents[:, -1:].expand(-1, total - latents.shape[1], -1, -1)], 1)
             else:
                 again.append(k)
@@ -112,9 +119,10 @@ def encode_still(encode: Encode, reference: torch.Tensor, frames: int) -> torch.
     return torch.stack([made[k] for k in range(len(reference))])
 
 
-def _has_settled(latents: torch.Tensor) -> bool:
+def _has_settled(latents: torch.Tensor, precision: torch.dtype) -> bool:
     """Whether blank frames' latents (c, t, h, w) stay as they are from here on."""
     earlier, change = latents[:, -3:].diff(dim=1).abs().amax((0, 2, 3)).tolist()
-    rounding = change < _ROUNDING * float(latents[:, -1].abs().max()) and change > _SHRINKS * earlier
+    rounds = 2 * torch.finfo(precision).eps * float(latents[:, -1].abs().max())
+    rounding = change < rounds and change > _SHRINKS * earlier
     to_come = change * change / (earlier - change) if change < earlier else change
     return to_come < _SETTLED or rounding

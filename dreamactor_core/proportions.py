@@ -26,7 +26,9 @@ _STAND_INS = {
     "hands": ("lower_arms", "upper_arms"), "face": ("head", "neck"),
 }  # fmt: skip
 HIPS = (8, 11)
-_WIDEST = 2.5  # hips to the torso, and the inverse; beyond it one is seen from the side, and the torso's factor holds
+_BROAD, _SIDEWAYS = 2.0, 3.0
+"""Hips' factor to the torso's, or the inverse: bodies differ by the first at most, beyond the second one is seen from the side, and
+the torso's factor holds; in between it is in between."""
 _PALM = (5, 9, 13, 17)  # knuckles: the one part of a hand that fingers do not change
 _SAME = 0.02  # directions and shares of length nearer than this: the reference is a frame of the driver itself
 _SAME_VIEW = 0.1  # radians; when all directions are as near as this, bones are foreshortened alike too
@@ -178,8 +180,9 @@ def measure(driver: Sequence[Person], reference: Person) -> Proportions:
         ratios[name] = float(np.clip(known[0] if known else size, size / _FARTHEST_RATIO, size * _FARTHEST_RATIO))
     ratios["head"] = ratios["face"]  # the eyes of both are the same
     hips = _part((HIPS[:1],), _across(bones), _across(own), nearest, view)
-    if hips is None or not 1 / _WIDEST < hips / ratios["torso"] < _WIDEST:
-        hips = ratios["torso"]
+    more = 0.0 if hips is None else float(np.log(hips / ratios["torso"]))
+    more *= float(np.interp(abs(more), np.log([_BROAD, _SIDEWAYS]), [1, 0]))
+    hips = ratios["torso"] * float(np.exp(more))
     factors = {joint: ratios[name] for name, kinds in PARTS.items() for kind in kinds for joint in kind}
     return Proportions(BodyScale(factors, face=ratios["face"], hands=ratios["hands"]), hips, size, nearest, same)
 

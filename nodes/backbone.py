@@ -19,12 +19,13 @@ CONTRACT_KEY = "dreamactor_m2"
 def contract_of(model: Any) -> Contract:
     """The contract that a LoRA left on a MODEL: by our loader, or in the metadata that the stock one attaches.
 
-    Raises ContractError when there is none.
+    Raises ContractError when there is none, or when the stock loader put one on top by which the driver is seen in another way.
     """
-    contract = model.get_attachment(CONTRACT_KEY)
+    contract, metadata = model.get_attachment(CONTRACT_KEY), model.get_attachment("lora_metadata")
     if contract is not None:
+        if metadata is not None and has_contract(metadata):
+            check_alike(contract, Contract.from_metadata(metadata), "the LoRA that was loaded last")
         return contract
-    metadata = model.get_attachment("lora_metadata")
     try:
         contract = Contract.from_metadata(metadata)
     except ContractError as error:
@@ -46,6 +47,16 @@ def contract_of(model: Any) -> Contract:
             f"with it the network has to be changed too, or the driver is noise to it, or not seen at all"
         )
     return contract
+
+
+def check_alike(there: Contract, other: Contract, name: str) -> None:
+    """Raises ContractError unless the LoRAs of two contracts can be on one network: each sees its driver in one way."""
+    ways = [f"layout {one.layout} and motion context {one.motion_context}" for one in (there, other)]
+    if ways[0] != ways[1]:
+        raise ContractError(
+            f"{name} has {ways[1]}, and the model has a DreamActor LoRA of {ways[0]} already: a network sees its driver "
+            f"in one way; take one of the two out"
+        )
 
 
 def weight_shapes(model: Any) -> dict[str, tuple[int, ...]]:

@@ -161,7 +161,7 @@ class InContextConditioning(io.ComfyNode):
         def encode(pixels: torch.Tensor) -> torch.Tensor:
             return encoded(vae, pixels, lambda new: vae.encode((rearrange(new, "1 c t h w -> t h w c") + 1) / 2))
 
-        condition = build_condition(layout, source, rearrange(driver, "t c h w -> 1 c t h w"), spec, encode)
+        condition = build_condition(layout, source, rearrange(driver, "t c h w -> 1 c t h w"), spec, encode, vae.vae_dtype)
         values = {"concat_latent_image": condition.latents, "concat_mask": 1 - condition.known}
         if clip_vision_output is not None:
             values["clip_vision_output"] = clip_vision_output

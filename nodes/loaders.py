@@ -7,13 +7,14 @@ from typing import Any
 import comfy.sd
 import comfy.utils
 import folder_paths
+from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import io
 
 from ..dreamactor_core.contract import BACKBONES, Contract, ContractError, check_lora, has_contract
 from ..dreamactor_core.motion_context import CONTEXTS
-from .backbone import CONTRACT_KEY, check_image_to_video, weight_shapes
-from .motion_context import remove_driver_apart, see_driver_apart
-from .sampling import keep_driver_in_sight, remove_driver_in_sight
+from .backbone import CONTRACT_KEY, check_alike, check_image_to_video, contract_of, weight_shapes
+from .motion_context import see_driver_apart
+from .sampling import keep_driver_in_sight
 from .word_clip import load_word_clip
 
 CATEGORY = "DreamActor-M2"
@@ -70,16 +71,29 @@ def _apply(model: Any, name: str, strength: float, contract: Contract | None, ex
     if expert is not None and found.expert not in (expert, "both"):
         raise ContractError(f"{name} is the {found.expert} half of its pair and was put in the {expert} place; swap the two files")
     check_lora({k: tuple(v.shape) for k, v in tensors.items()}, found, weight_shapes(model), name)
+    under, metadata_under = model.get_attachment(CONTRACT_KEY), model.get_attachment("lora_metadata")
+    if metadata_under is not None and has_contract(metadata_under):  # of the stock loader
+        check_alike(Contract.from_metadata(metadata_under), found, name)
+    if under is not None:
+        check_alike(under, found, name)
     patched = comfy.sd.load_lora_for_models(model, None, tensors, strength, 0, lora_metadata=metadata)[0]
     patched.set_attachments(CONTRACT_KEY, found)
+    patched.remove_wrappers_with_key(WrappersMP.PREPARE_SAMPLING, CONTRACT_KEY)  # of one that is there already
+    patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, CONTRACT_KEY, _check_contracts)
     context = CONTEXTS[found.motion_context]
-    remove_driver_apart(patched)  # of a DreamActor LoRA that is there already: the last one's contract counts
-    remove_driver_in_sight(patched)
+    if under is not None:
+        return patched, found  # the network is changed already
     if context.cached:
         see_driver_apart(patched, context)
     else:
         keep_driver_in_sight(patched)
     return patched, found
+
+
+def _check_contracts(prepare: Any, model: Any, *rest: Any, **more: Any) -> Any:
+    """Before sampling: nothing was put on the network since that sees its driver in another way."""
+    contract_of(model)
+    return prepare(model, *rest, **more)
 
 
 def _stand_in(backbone: str) -> Contract:

@@ -59,12 +59,6 @@ def see_driver_apart(model: Any, context: MotionContext) -> None:
         model.add_wrapper_with_key(kind, _KEY, wrapper)
 
 
-def remove_driver_apart(model: Any) -> None:
-    """Take what `see_driver_apart` did from a MODEL."""
-    for kind in (WrappersMP.PREPARE_SAMPLING, WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL):
-        model.remove_wrappers_with_key(kind, _KEY)
-
-
 def _count_driver(prepare: Any, model: Any, noise_shape: Any, conds: dict[str, Any], *rest: Any, **more: Any) -> Any:
     """Around the host's estimate of a step's memory, which knows of the result's tokens alone.
 
@@ -139,8 +133,10 @@ class _Context:
         self._check(x, motion)
         made_by = (options.get(_KEY), options.get("rope_options"), x.dtype, tuple(x.shape[2:]))
         if keys.made_by != made_by:
+            kept.count_fill(keys)
             self._fill(forward, keys, x, motion.to(x), context[:1], None if clip_fea is None else clip_fea[:1], options)
             keys.made_by = made_by
+        keys.uses += 1
         frames = x.shape[2] // network.patch_size[0]
 
         def beside(block: int) -> _Beside:
@@ -270,11 +266,16 @@ class _Replaced:
 
             return chosen(attend, *qkv)
 
+        def block(given: Options) -> dict[str, torch.Tensor]:
+            chosen.first = True
+            made = extra["original_block"](given)
+            if chosen.first:
+                raise RuntimeError(
+                    "a block's attention did not go through the host's attention function, by which a cached motion context shows "
+                    "the driver: something has replaced it; leave that node out"
+                )
+            return made
+
         given = args | {"transformer_options": options | {"optimized_attention_override": override}}
-        made = extra["original_block"](given) if self.other is None else self.other(given, extra)
-        if chosen.first and self.other is None:  # another replacement may skip a block
-            raise RuntimeError(
-                "a block's attention did not go through the host's attention function, by which a cached motion context shows the "
-                "driver: something has replaced it; leave that node out"
-            )
-        return made
+        # another replacement may skip the block, or have it called more than once
+        return block(given) if self.other is None else self.other(given, extra | {"original_block": block})

@@ -19,6 +19,7 @@ Precision = Literal["auto", "full", "fp8"]
 _FP8 = torch.float8_e4m3fn
 _HIGHEST = torch.finfo(_FP8).max
 _RAM = torch.device("cpu")
+_IN_VAIN = 4  # computed for one call so often in a row: Wan2.2's two networks, of which each may have but one step, do less
 
 
 class _Slot(torch.nn.Module):
@@ -47,12 +48,13 @@ class _Slot(torch.nn.Module):
 
 
 class MotionKeys(torch.nn.Module):
-    """Of all blocks. `made_by`: what they were computed with, None while they are empty."""
+    """Of all blocks. `made_by`: what they were computed with, None while they are empty. `uses`: how often they served since."""
 
     def __init__(self, blocks: int, tokens: int, width: int, dtype: torch.dtype) -> None:
         super().__init__()
         self.slots = torch.nn.ModuleList(_Slot(tokens, width, dtype) for _ in range(blocks))
         self.made_by: object = None
+        self.uses = 0
         self._ahead: dict[int, tuple[torch.Tensor, torch.Tensor, Any]] = {}
 
     @property
@@ -103,6 +105,7 @@ class Kept:
         context: Name of the motion context. info: Size and place, for people.
         windows: Keys of parts of the clip by their latent frames, in RAM; where there are several, in half of what is free.
         asked: Windows that there were. told: Warnings that were given.
+        in_vain: How often in a row keys were computed for a single call.
     """
 
     motion: torch.Tensor
@@ -114,6 +117,7 @@ class Kept:
     windows: OrderedDict[tuple[int, ...], MotionKeys] = field(default_factory=OrderedDict)
     asked: set[tuple[int, ...]] = field(default_factory=set)
     told: set[str] = field(default_factory=set)
+    in_vain: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -146,6 +150,17 @@ class Kept:
         self.windows[frames] = MotionKeys(blocks, tokens, width, self.kind)
         return self.windows[frames]
 
+    def count_fill(self, keys: MotionKeys) -> None:
+        """Keys are about to be computed, in the place of others."""
+        self.in_vain = self.in_vain + 1 if keys.uses == 1 else 0
+        keys.uses = 0
+        if self.in_vain == _IN_VAIN:
+            self._tell(
+                "in vain",
+                "the driver's keys and values are computed again at every call of the network, whose weights are other ones each "
+                "time: give both conditionings the same LoRA hooks, or none",
+            )
+
     def _tell(self, what: str, text: str) -> None:
         """Once for a conditioning, not at every step."""
         if what not in self.told:
@@ -155,6 +170,17 @@ class Kept:
 
 def _size(blocks: int, tokens: int, width: int, dtype: torch.dtype) -> int:
     return 2 * blocks * tokens * width * dtype.itemsize
+
+
+def _readable(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
+
+
+def windows_of(model: Any, frames: int) -> Any:
+    """What makes the host show a MODEL windows of so many latent frames; None where it shows it all of them at once."""
+    handler = model.model_options.get("context_handler")
+    listed = isinstance(handler, comfy.context_windows.IndexListContextHandler)
+    return None if listed and frames <= handler.context_length else handler
 
 
 def _shown(frames: int, length: int, overlap: int) -> float:
@@ -176,6 +202,8 @@ def _check_room(size: int, free: int, dtype: torch.dtype) -> None:
 
 def _pin(patcher: comfy.model_patcher.ModelPatcher, *_: Any) -> None:
     """What found no room on the device goes there block by block, which overlaps with the work from pinned memory only."""
+    # the host thinks that modules which are not its own are there whole, and would not look for room again
+    patcher.model.model_lowvram = patcher.loaded_size() < patcher.model_size()
     if comfy.model_management.is_device_cuda(patcher.load_device):
         for name, value in patcher.model.named_parameters():
             if value.device == _RAM:
@@ -189,12 +217,11 @@ def reserve(model: Any, motion: torch.Tensor, precision: Precision, name: str) -
     """
     network, base, device = model.model.diffusion_model, model.model, model.load_device
     dtype, blocks, tokens = base.get_dtype_inference(), len(network.blocks), motion[0, 0].numel() // math.prod(network.patch_size)
-    free = comfy.model_management.get_free_memory(_RAM)
-    windows = model.model_options.get("context_handler")
+    free, frames = comfy.model_management.get_free_memory(_RAM), motion.shape[2]
+    windows = windows_of(model, frames)
+    listed = isinstance(windows, comfy.context_windows.IndexListContextHandler)  # what others show is not known beforehand
     if precision == "auto":
-        shown = 1.0
-        if isinstance(windows, comfy.context_windows.IndexListContextHandler):  # what others show is not known beforehand
-            shown = _shown(motion.shape[2], windows.context_length, windows.context_overlap)
+        shown = _shown(frames, windows.context_length, windows.context_overlap) if listed else 1.0
         fits = shown * _size(blocks, tokens, network.dim, dtype) <= free / 2
         precision = "full" if fits or not comfy.model_management.supports_cast(device, _FP8) else "fp8"
         if precision == "fp8":
@@ -204,12 +231,14 @@ def reserve(model: Any, motion: torch.Tensor, precision: Precision, name: str) -
     chosen = dtype if precision == "full" else _FP8
     kind = str(chosen).removeprefix("torch.")
     if windows is not None:
-        info = f"motion context {name}: keys and values of each context window in {kind}, RAM"
+        each = _size(blocks, tokens * (windows.context_length + 1) // frames, network.dim, chosen) if listed else None
+        size = "" if each is None else f"up to {_readable(each)} of "
+        info = f"motion context {name}: {size}keys and values of each context window in {kind}, RAM"
         return Kept(motion, None, None, name, chosen, info)
     _check_room(_size(blocks, tokens, network.dim, chosen), free, chosen)
     keys = MotionKeys(blocks, tokens, network.dim, chosen)
     patcher = comfy.model_patcher.ModelPatcher(keys, load_device=device, offload_device=_RAM)
     patcher.add_callback(CallbacksMP.ON_LOAD, _pin)
     place = "RAM" if comfy.model_management.is_device_cpu(device) else f"{device} as far as there is room, the rest in RAM"
-    size = f"{keys.nbytes / 1e9:.2f} GB" if keys.nbytes >= 1e8 else f"{keys.nbytes / 1e6:.1f} MB"
-    return Kept(motion, keys, patcher, name, chosen, f"motion context {name}: {size} of keys and values in {kind}, {place}")
+    info = f"motion context {name}: {_readable(keys.nbytes)} of keys and values in {kind}, {place}"
+    return Kept(motion, keys, patcher, name, chosen, info)

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import comfy.model_management
 import torch
 
-from .motion_keys import Kept, Precision, reserve
+from .motion_keys import Kept, Precision, reserve, windows_of
 
 _LATENTS = 4  # of a VAE: reference and driver, and those of the run before
 _SHARE = 4  # keys that take more than this part of the RAM go with the conditioning that they are of, as do those of windows
@@ -44,7 +44,7 @@ def encoded(vae: Any, pixels: torch.Tensor, encode: Callable[[torch.Tensor], tor
 
 def kept_for(model: Any, motion: torch.Tensor, precision: Precision, context: str) -> Kept:
     """`reserve`, or the keys that are there since the same driver was shown to the same network. motion: (1, C, t, h', w')."""
-    windows = "context_handler" in model.model_options
+    windows = windows_of(model, motion.shape[2]) is not None
     about = (_digest(motion), precision, model.model.get_dtype_inference(), context, windows)
     found = _kept.get(model.model)
     if found is not None and found[0] == about:
@@ -53,7 +53,8 @@ def kept_for(model: Any, motion: torch.Tensor, precision: Precision, context: st
     kept = reserve(model, motion, precision, context)
     if kept.keys is not None and kept.nbytes <= comfy.model_management.get_total_memory(torch.device("cpu")) / _SHARE:
         _kept[model.model] = about, kept
-    return _alone(kept)
+        return _alone(kept)
+    return replace(kept, info=f"{kept.info}, computed again for another reference")
 
 
 def _alone(kept: Kept) -> Kept:

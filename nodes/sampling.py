@@ -28,11 +28,6 @@ def keep_driver_in_sight(model: Any) -> None:
         model.add_object_patch("scale_latent_inpaint", MethodType(noisy, model.model))
 
 
-def remove_driver_in_sight(model: Any) -> None:
-    """Take what `keep_driver_in_sight` does in a second stage from a MODEL."""
-    model.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, _KEY)
-
-
 def _driver_of(guider: Any, channels: int) -> torch.Tensor | None:
     """The conditioning latents among a guider's conditionings, as the network takes them."""
     for conditionings in guider.conds.values():

@@ -154,6 +154,19 @@ def test_blank_frames_are_encoded_until_their_latents_settle() -> None:
     assert torch.equal(both[1:], got) and torch.equal(both[:1], encode_still(slow, reference * 1e-3, 401))
 
 
+def test_what_still_moves_is_not_taken_for_rounding() -> None:
+    def slow(pixels: torch.Tensor) -> torch.Tensor:
+        seen.append(pixels.shape[2])
+        return torch.stack([torch.ones(1, 3, 2, 2) * (1 + 0.5**k) for k in range((pixels.shape[2] - 1) // 4 + 1)], 2)
+
+    reference, seen = torch.rand(1, 3, 16, 16), []
+    assert (encode_still(slow, reference, 401) - slow(torch.zeros(1, 3, 401, 16, 16))).abs().max() < 5e-4
+    assert seen == [29, 57, 401]
+    seen.clear()
+    encode_still(slow, reference, 401, torch.bfloat16)
+    assert seen == [29], "no nearer in half precision"
+
+
 def test_sizes_that_half_does_not_fit() -> None:
     with pytest.raises(ValueError, match="the driver is 50x33, expected both to be multiples of 2"):
         shrink(torch.zeros(1, 3, 5, 33, 50), 2)

@@ -156,6 +156,17 @@ def test_a_body_seen_from_the_side_does_not_tear_the_hips_apart(view: float) -> 
     assert (apart(after, (8,), (11,)) < apart(reference, (8,), (11,))).all()
 
 
+def test_a_little_more_breadth_changes_little() -> None:
+    """Whether a body is slim or seen from the side is not decided at once."""
+    found = []
+    for breadth in np.linspace(1, 5, 81):
+        driver, _, reference = marionette(0, "waves")
+        broader([people[0] for people in driver.frames], breadth)
+        found.append(measure([people[0] for people in driver.frames], reference.frames[0][0]).hips)
+    assert np.abs(np.diff(np.log(found))).max() < 0.2
+    assert min(found) < 0.6 * found[0] and found[-1] > 0.9 * found[0] / 1.5
+
+
 @pytest.mark.parametrize("frontal", [2, 4])
 def test_a_driver_that_turns_to_the_front_at_last_has_hips_of_the_torsos_size(frontal: int) -> None:
     driver, truth, reference = marionette(0, "waves")

@@ -10,6 +10,7 @@ import pytest
 import torch
 from inside import sample
 from motion import HEIGHT, TEXT, VIDEO, WIDTH, blocks_of, conditioned, loaded, lora_of, passes, run
+from safetensors.torch import load_file
 from toys import FPS
 
 from dreamactor_core.layout import get_layout
@@ -121,21 +122,65 @@ def test_a_batch_shares_its_driver(pack: ModuleType, base: SimpleNamespace, toy_
     assert (both[0] - both[1]).abs().max() > 0.1, "of other noise"
 
 
-def test_the_last_dreamactor_lora_counts(
+def test_loras_of_two_contexts_are_not_on_one_network(
     pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path
 ) -> None:
+    import nodes
+
+    refused, stock = pack.dreamactor_core.contract.ContractError, nodes.LoraLoaderModelOnly()
     cached, joint = (loaded(pack, base, lora_of(shelf, name)) for name in ("cached", "joint"))
-    for under, name in ((cached, "joint"), (joint, "cached")):
+    for under, there, name in ((cached, "cached", "joint"), (joint, "joint", "cached")):
+        said = rf"motion context {name}, and the model has a .* LoRA of .* motion context {there} already"
+        file = lora_of(shelf, name).name
+        given = conditioned(pack, base, toy_nodes, under)
         with torch.inference_mode():
-            both = pack.nodes.loaders.LoraLoader.execute(under, lora_of(shelf, name, scale=0.5).name, 1.0).args[0]
-        given = conditioned(pack, base, toy_nodes, both)
-        assert given.info.startswith(f"motion context {name}: ")
-        assert torch.isfinite(run(both, given)).all()
-        expected = 2 * WIDTH // 8 if name == "joint" else WIDTH // 8
-        assert given.latent["samples"].shape[-1] == expected
-        wrappers = [key for kind in both.wrappers.values() for key, found in kind.items() if found]
-        alone = [key for kind in (joint if name == "joint" else cached).wrappers.values() for key, found in kind.items() if found]
-        assert sorted(wrappers) == sorted(alone)
+            with pytest.raises(refused, match=said):
+                pack.nodes.loaders.LoraLoader.execute(under, file, 1.0)
+            over = stock.load_lora_model_only(under, file, 1.0)[0]
+        with pytest.raises(refused, match=said):
+            conditioned(pack, base, toy_nodes, over)
+        with pytest.raises(refused, match=said):
+            run(over, given)
+    with torch.inference_mode():
+        by_stock = stock.load_lora_model_only(base.model, lora_of(shelf, "joint").name, 1.0)[0]
+        with pytest.raises(refused, match="motion context cached, and the model has"):
+            pack.nodes.loaders.LoraLoader.execute(by_stock, lora_of(shelf, "cached").name, 1.0)
+        both = pack.nodes.loaders.LoraLoader.execute(cached, lora_of(shelf, "cached", seed=1).name, 1.0).args[0]
+    assert [len(found) for found in both.wrappers.values()] == [len(found) for found in cached.wrappers.values()]
+    given = conditioned(pack, base, toy_nodes, cached)
+    assert not torch.equal(run(both, given), run(cached, given))
+
+
+def test_keys_that_are_of_no_use_are_told_of(
+    pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a LoRA hook on one of two conditionings the network's weights change twice a step."""
+    import comfy.hooks
+
+    model, seen = passes(loaded(pack, base, lora_of(shelf, "cached")))
+    given = conditioned(pack, base, toy_nodes, model)
+    plain = run(model, given, cfg=3.0)
+    assert not caplog.records
+    hook = comfy.hooks.create_hook_lora(load_file(lora_of(shelf, "cached", seed=5)), 1.0, 0.0)
+    given.positive = comfy.hooks.set_hooks_for_conditioning(given.positive, hook)
+    seen.clear()
+    hooked = run(model, given, cfg=3.0)
+    assert not torch.equal(hooked, plain)
+    assert seen.count(VIDEO) == 6 * blocks_of(model), "each call has keys of its own weights"
+    assert [record.message for record in caplog.records if "give both conditionings the same LoRA hooks" in record.message]
+
+
+def test_keys_that_found_room_for_a_part_find_it_for_all_later(
+    pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path
+) -> None:
+    model = loaded(pack, base, lora_of(shelf, "cached"))
+    given, device = conditioned(pack, base, toy_nodes, model, seed=11), torch.device("cpu")
+    patcher = given.positive[0][1]["model_conds"][pack.nodes.motion_context.KEPT].cond.patcher
+    size = patcher.model_size()
+    patcher.load(device, lowvram_model_memory=0.7 * size)
+    assert 0 < patcher.loaded_size() < size
+    patcher.partially_load(device, 2 * size)
+    assert patcher.loaded_size() == size
 
 
 def test_a_conditioning_from_somewhere_else_is_refused(
@@ -174,10 +219,20 @@ def test_what_others_hang_on_the_network_stays(pack: ModuleType, base: SimpleNam
     other = model.clone()  # keys that were made with the network as it is are not those of a changed one
     other.add_object_patch("diffusion_model.blocks.1.ffn", torch.nn.Identity())
     assert torch.equal(run(other, conditioned(pack, base, toy_nodes, other)), without)
-    for patch, changed in ((same, False), (half, True)):
+    def twice(args: dict[str, Any], extra: dict[str, Any]) -> dict[str, torch.Tensor]:
+        extra["original_block"](args)
+        return extra["original_block"](args)
+
+    def bare(args: dict[str, Any], extra: dict[str, Any]) -> dict[str, torch.Tensor]:
+        return extra["original_block"](args | {"transformer_options": {}})
+
+    for patch, changed in ((same, False), (half, True), (twice, False)):
         clone = model.clone()
         clone.set_model_patch_replace(patch, "dit", "double_block", 1)
         assert torch.equal(run(clone, given), plain) != changed
+    clone.set_model_patch_replace(bare, "dit", "double_block", 1)
+    with pytest.raises(RuntimeError, match="did not go through the host's attention function"):
+        run(clone, given)
     assert seen == [VIDEO] * 3, "at each step, and not in the driver's pass"
 
 

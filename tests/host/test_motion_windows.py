@@ -23,7 +23,11 @@ def test_context_windows(pack: ModuleType, base: SimpleNamespace, toy_nodes: Mod
     )  # fmt: skip
     model.model_options["context_handler"] = made
     given = conditioned(pack, base, toy_nodes, model, length=41)  # 11 latent frames
-    assert given.info == "motion context cached: keys and values of each context window in float32, RAM"
+    size = 2 * blocks_of(model) * 7 * (VIDEO // 5) * model.model.diffusion_model.dim * 4  # of seven latent frames
+    assert given.info == (
+        f"motion context cached: up to {size / 1e6:.1f} MB of keys and values of each context window in float32, RAM, computed "
+        f"again for another reference"
+    )
     got = run(model, given)
     assert got.shape[2] == 11 and torch.isfinite(got).all()
     # windows of 6 frames, all but the first with one more in front
@@ -113,6 +117,18 @@ def test_auto_takes_fp8_when_more_than_half_of_the_memory_would_be_filled(
         free_memory(monkeypatch, lambda: 0, share * whole)
         assert f" in {kind}, RAM" in conditioned(pack, base, toy_nodes, model, seed=40 + seed, length=37).info
         monkeypatch.undo()
+
+
+def test_a_clip_that_fits_one_window_has_keys_that_the_host_sees(
+    pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path
+) -> None:
+    plain, seen = passes(loaded(pack, base, lora_of(shelf, "cached")))
+    given = conditioned(pack, base, toy_nodes, with_windows(plain, 10, 2), length=37, seed=45)
+    kept = given.positive[0][1]["model_conds"][pack.nodes.motion_context.KEPT].cond
+    assert kept.patcher is not None and "MB of keys and values in float32, RAM" in given.info
+    got = run(with_windows(plain, 10, 2), given)
+    assert not kept.windows and seen.count(2 * VIDEO) == blocks_of(plain), "once, of all ten latent frames"
+    assert torch.equal(run(plain, given), got)
 
 
 def test_keys_of_windows_go_with_their_conditioning(

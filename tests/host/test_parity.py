@@ -233,6 +233,38 @@ def test_decode_is_the_crop_of_a_full_decode(pack: ModuleType, small: SimpleName
     assert float(video.get_components().frame_rate) == fps == FPS
 
 
+def test_what_is_cut_before_decoding_is_what_the_result_does_not_hang_on(pack: ModuleType, small: SimpleNamespace) -> None:
+    decode, half = pack.nodes.decode, 24
+    decoder = small.vae.first_stage_model.decoder
+    latents = torch.randn(1, 16, 2, 4, 2 * half, generator=torch.Generator().manual_seed(0))
+
+    def reaches(column: int) -> bool:
+        """Whether what is in that column after the decoder's middle comes to the result."""
+
+        def spoil(_module: Any, _given: Any, out: torch.Tensor) -> torch.Tensor:
+            out = out.clone()
+            out[..., column] = torch.nan
+            return out
+
+        hook = decoder.middle[-1].register_forward_hook(spoil)
+        try:
+            return not torch.isfinite(LAYOUT.crop(small.vae.decode(latents).permute(0, 4, 1, 2, 3))).all()
+        finally:
+            hook.remove()
+
+    widths = []
+    with torch.inference_mode():
+        assert reaches(half + decode._MARGIN - 1) and not reaches(half + decode._MARGIN)
+        expected = LAYOUT.crop(small.vae.decode(latents).permute(0, 4, 1, 2, 3))
+        hook = decoder.head[-1].register_forward_hook(lambda _module, _given, out: widths.append(out.shape[-1]))
+        try:
+            got = decode._decoded(small.vae, latents, LAYOUT)
+        finally:
+            hook.remove()
+    assert set(widths) == {8 * (half + decode._MARGIN)}
+    assert_close(got, expected, 1e-5, "pixels")
+
+
 @pytest.mark.parametrize("strength", [1.0, -0.7])
 @pytest.mark.parametrize("file", [SHIPPED_LORA, TOY_LORA])
 def test_our_lora_loader_is_the_stock_one(pack: ModuleType, small: SimpleNamespace, file: str, strength: float) -> None:

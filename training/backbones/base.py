@@ -31,9 +31,11 @@ class Encoders(ABC):
 
     Attributes:
         at_once: Clips that a cache has encoded together.
+        precision: What the VAE computes in.
     """
 
     at_once = 1
+    precision = torch.float32
 
     @abstractmethod
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,7 @@ class MarionetteEncoders(WanEncoders):
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__(files.load_vae().to(device), None, device)
         self._words = files.load_words()
-        self._half = dtype == torch.bfloat16
+        self.precision, self._half = dtype, dtype == torch.bfloat16
         # torch has float32 convolutions of a small single video done by a kernel that takes ten times as long
         self._slow_alone = device.type == "cpu" and not self._half
         self.at_once = 4 if self._slow_alone else 1

@@ -23,6 +23,7 @@ class WanEncoders(Encoders):
 
     def __init__(self, vae: AutoencoderKLWan, pipeline: WanImageToVideoPipeline | None, device: torch.device) -> None:
         self.vae, self.pipeline, self.device = vae.eval().requires_grad_(False), pipeline, device
+        self.precision = vae.dtype
         shape = (1, -1, 1, 1, 1)
         self._mean, self._std = (torch.tensor(value).view(shape) for value in (vae.config.latents_mean, vae.config.latents_std))
 

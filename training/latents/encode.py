@@ -83,7 +83,8 @@ def conditions_of(
     """Of each clip: `condition`, Z of Eq. 2 (C, t, h, w'), and for a cached motion context `motion` (C, t, h', w'). They are
     encoded together, from RGB uint8: references (H, W, 3), drivers (T - lead-in, H, W, 3)."""
     pictures = torch.cat([to_pixels(one[None])[:, :, 0] for one in references])
-    made = build_condition(layout, pictures, torch.cat([to_pixels(one) for one in drivers]), spec, encoders.encode)
+    driving = torch.cat([to_pixels(one) for one in drivers])
+    made = build_condition(layout, pictures, driving, spec, encoders.encode, encoders.precision)
     parts = {"condition": made.latents} | ({} if made.motion is None else {"motion": made.motion})
     return [{name: value[k] for name, value in parts.items()} for k in range(len(references))]
 

@@ -170,7 +170,7 @@ class DirectTeacher:
         reference = torch.from_numpy(np.stack([job.reference for job in jobs])).permute(0, 3, 1, 2).float() / 127.5 - 1
         skeleton = torch.from_numpy(np.stack([job.skeleton for job in jobs])).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
         spec = self.spec(skeleton.shape[2] + self.spec(self.contract.frames).lead_in)
-        condition = build_condition(self.layout, reference, skeleton, spec, self.encoders.encode)
+        condition = build_condition(self.layout, reference, skeleton, spec, self.encoders.encode, self.encoders.precision)
         pictures = [self.encoders.image(picture) for picture in reference]
         context = self._context([job.prompt for job in jobs], pictures)
         if condition.motion is not None:
