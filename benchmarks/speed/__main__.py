@@ -34,8 +34,9 @@ def measure(seed: int, layers: int | None = None) -> list[dict[str, Any]]:
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the JSON file holds: `step_ratio` by context with the large network's blocks, `vae_ratio`, and the rows."""
-    by = {row["what"]: row for row in rows}
+    """What the JSON file holds: `step_ratio` by context with the large network's blocks, `vae_ratio` of the longest clips, and the
+    rows."""
+    by = {row["what"]: row for row in rows}  # the last of several sizes
     medians = {what: {name: one["median"] for name, one in by[what]["ratios"].items()} for what in ("large", "vae")}
     return {"step_ratio": medians["large"], "vae_ratio": medians["vae"], "rows": rows}
 

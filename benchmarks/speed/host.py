@@ -32,7 +32,9 @@ from dreamactor_core.motion_context import CONTEXTS
 from headless.client import Client, Prompt
 from headless.server import HostServer
 
-VAE_SIZE = (64, 96, 81)  # so narrow that `joint` is decoded whole: its ratio is an upper end. Others hang on the frames alone
+VAE_SIZES = ((64, 96, 25), (64, 96, 81))
+"""So narrow that `joint` is decoded whole: its ratio is an upper end. Others hang on the frames alone, of which the reference takes
+no more than 29: the longer a clip, the less it costs beside its driver."""
 WHOLE, WHOLE_SIZE = ("joint", "cached", "cached_near"), (128, 192, 33)
 SIZES = ((64, 96, 33), (128, 192, 33), (128, 192, 81))
 """Width, height and frames, 4n+1 with the lead-in. Of the last, attention is as large a share of a step as in a large network."""
@@ -77,16 +79,16 @@ def _large_steps(client: Client, shape: Shape, seed: int, steps: int, rounds: in
     return _row("large", shape.size, seconds, network=network)
 
 
-def _vae(client: Client) -> dict[str, Any]:
+def _vae(client: Client, size: tuple[int, int, int]) -> dict[str, Any]:
     """The nodes that encode and decode, with nothing sampled between them; each round has pictures of its own, and before the clock
     runs the networks are loaded."""
     seconds: dict[str, list[float]] = {name: [] for name in (PLAIN, *DISTINCT)}
     for round_ in range(VAE_ROUNDS + 1):
-        for name, graph in vae_graphs(VAE_SIZE, round_).items():
+        for name, graph in vae_graphs(size, round_).items():
             nodes = timed(client, graph).nodes()
             if round_:
                 seconds[name].append(sum(nodes[title] for title in _NODES))
-    return _row("vae", VAE_SIZE, seconds)
+    return _row("vae", size, seconds)
 
 
 def _from_nothing(client: Client, graph: Prompt) -> tuple[Clock, float | None]:
@@ -134,8 +136,8 @@ def _whole(client: Client, seed: int) -> dict[str, Any]:
 
 
 def measure(seed: int, layers: int | None = None) -> list[dict[str, Any]]:
-    """Rows `vae`, `step` of each size, `whole` and `large`: width, height, frames, tokens of the result, and contexts' ratios: of
-    all for `step` and `large`, of the DISTINCT and of WHOLE for the others. `layers`: blocks of the large network."""
+    """Rows `vae` and `step` of each size, `whole` and `large`: width, height, frames, tokens of the result, ratios. `step` and
+    `large` have all contexts, the others the DISTINCT and those of WHOLE. `layers`: blocks of the large network."""
     gpu = torch.cuda.is_available()
     shape, steps, rounds = (LARGE, STEPS, ROUNDS) if gpu else (HALF, LARGE_STEPS, LARGE_ROUNDS)
     shape = shape if layers is None else replace(shape, layers=layers)
@@ -152,9 +154,10 @@ def measure(seed: int, layers: int | None = None) -> list[dict[str, Any]]:
             client = Client(server.url)
             for number in range(count(VAE_ROUNDS + 1)):
                 write_material(server.input_dir, seed, number)
+            of_vae = (partial(_vae, size=size) for size in VAE_SIZES)
             of_steps = (partial(_steps, size=size, seed=seed) for size in SIZES)
             of_large = partial(_large_steps, shape=shape, seed=seed, steps=steps, rounds=rounds)
-            for make in (_vae, *of_steps, partial(_whole, seed=seed), of_large):
+            for make in (*of_vae, *of_steps, partial(_whole, seed=seed), of_large):
                 rows.append(make(client))
                 print(json.dumps(rows[-1]), file=sys.stderr, flush=True)  # what follows takes minutes
     return rows

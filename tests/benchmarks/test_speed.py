@@ -94,7 +94,7 @@ def test_the_real_size_has_the_share_of_attention_of_a_large_network() -> None:
 def test_every_row_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(host, "SIZES", ((64, 96, 9),))
     monkeypatch.setattr(host, "WHOLE_SIZE", (64, 96, 13))
-    monkeypatch.setattr(host, "VAE_SIZE", (32, 64, 13))
+    monkeypatch.setattr(host, "VAE_SIZES", ((32, 64, 9), (32, 64, 13)))
     monkeypatch.setattr(host, "HALF", large.Shape(1024, 512, 3, (64, 96, 9)))
     monkeypatch.setattr(host, "LARGE", host.HALF)
     monkeypatch.setattr(host, "ROUNDS", 1)
@@ -108,7 +108,9 @@ def test_every_row_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     found = json.loads(out.read_text())
     assert found["step_ratio"].keys() == CONTEXTS.keys() and set(found["vae_ratio"]) == set(graphs.DISTINCT)
     assert all(value > 0 for key in ("step_ratio", "vae_ratio") for value in found[key].values())
+    assert [row["frames"] for row in found["rows"] if row["what"] == "vae"] == [9, 13]
     rows = {row["what"]: row for row in found["rows"]}
+    assert found["vae_ratio"]["cached"] == rows["vae"]["ratios"]["cached"]["median"]
     assert list(rows) == ["vae", "step", "whole", "large", "train", "pose_draw"]
     assert rows["large"]["network"] == {"width": 1024, "inner": 512, "layers": 2}
     assert found["step_ratio"]["joint"] == rows["large"]["ratios"]["joint"]["median"]
