@@ -246,7 +246,7 @@ def _with_attention(options: Options, blocks: int, make: Callable[[int], Callabl
     return options | {"patches_replace": replaced}
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # torch.compile asks for its hash while it is made
 class _Replaced:
     """A replacement of a block, over another one."""
 
