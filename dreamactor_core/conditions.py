@@ -60,7 +60,7 @@ def build_condition(
     driving: torch.Tensor,
     spec: ClipSpec,
     encode: Encode,
-    precision: torch.dtype = torch.float32,
+    precision: torch.dtype,
 ) -> Condition:
     """Composite, masks and latents of Eq. 2.
 
@@ -96,7 +96,7 @@ def shrink(video: torch.Tensor, scale: int) -> torch.Tensor:
     return F.avg_pool3d(video, (1, scale, scale))
 
 
-def encode_still(encode: Encode, reference: torch.Tensor, frames: int, precision: torch.dtype = torch.float32) -> torch.Tensor:
+def encode_still(encode: Encode, reference: torch.Tensor, frames: int, precision: torch.dtype) -> torch.Tensor:
     """Latents of a reference (B, 3, H, W) and blank frames after it, (B, c, t, h, w), as the encoder makes them of all `frames`.
 
     The encoder is causal, so what it makes of blank frames settles some time after the reference. The first of them are encoded

@@ -26,9 +26,9 @@ _STAND_INS = {
     "hands": ("lower_arms", "upper_arms"), "face": ("head", "neck"),
 }  # fmt: skip
 HIPS = (8, 11)
-_BROAD, _SIDEWAYS = 2.0, 3.0
-"""Hips' factor to the torso's, or the inverse: bodies differ by the first at most, beyond the second one is seen from the side, and
-the torso's factor holds; in between it is in between."""
+_BROAD, _SIDEWAYS = 2.5, 4.0
+"""Hips' factor to the torso's, or the inverse: up to the first bodies differ so, beyond the second one is seen from the side, and
+the torso's factor holds. In between it is in between, so that not much hangs on a little."""
 _PALM = (5, 9, 13, 17)  # knuckles: the one part of a hand that fingers do not change
 _SAME = 0.02  # directions and shares of length nearer than this: the reference is a frame of the driver itself
 _SAME_VIEW = 0.1  # radians; when all directions are as near as this, bones are foreshortened alike too
@@ -169,8 +169,12 @@ def measure(driver: Sequence[Person], reference: Person) -> Proportions:
     nearest, turned, grown = _nearest(bones, own)
     same, view = float(np.exp(-(((turned + grown) / _SAME) ** 2))), float(np.exp(-((turned / _SAME_VIEW) ** 2)))
     found = {name: _part(kinds, bones, own, nearest, view) for name, kinds in PARTS.items()}
-    # how broad the hips are must not tell in the torso's length; without both hips of both it does
-    found["torso"] = _part(PARTS["torso"], _along(bones), _along(own), nearest, view) or found["torso"]
+    hips = None
+    shown = np.isfinite(bones[:, HIPS, 0])
+    if 2 * shown.all(1).sum() >= shown.any(1).sum():  # a few frames with both hips may be mistakes
+        hips = _part((HIPS[:1],), _across(bones), _across(own), nearest, view)
+        # how broad the hips are must not tell in the torso's length; without both hips of both it does
+        found["torso"] = _part(PARTS["torso"], _along(bones), _along(own), nearest, view) or found["torso"]
     found["hands"] = _rider([_hand_size(p) for p in driver], _hand_size(reference), nearest, view)
     found["face"] = _rider([_face_size(p) for p in driver], _face_size(reference), nearest, view)
     size = _body_size(found, np.linalg.norm(bones, axis=-1))
@@ -179,7 +183,6 @@ def measure(driver: Sequence[Person], reference: Person) -> Proportions:
         known = [found[k] for k in (name, *stand_ins) if found[k] is not None]
         ratios[name] = float(np.clip(known[0] if known else size, size / _FARTHEST_RATIO, size * _FARTHEST_RATIO))
     ratios["head"] = ratios["face"]  # the eyes of both are the same
-    hips = _part((HIPS[:1],), _across(bones), _across(own), nearest, view)
     more = 0.0 if hips is None else float(np.log(hips / ratios["torso"]))
     more *= float(np.interp(abs(more), np.log([_BROAD, _SIDEWAYS]), [1, 0]))
     hips = ratios["torso"] * float(np.exp(more))

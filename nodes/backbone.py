@@ -15,16 +15,19 @@ from ..dreamactor_core.motion_context import CONTEXTS
 CONTRACT_KEY = "dreamactor_m2"
 """Attachment of a MODEL under which our loader leaves the contract."""
 
+STOCK = "the LoRA of the stock loader that was loaded last"
+
 
 def contract_of(model: Any) -> Contract:
     """The contract that a LoRA left on a MODEL: by our loader, or in the metadata that the stock one attaches.
 
-    Raises ContractError when there is none, or when the stock loader put one on top by which the driver is seen in another way.
+    Raises ContractError when there is none, or when the stock loader put one on top by which the driver is seen in another way; of
+    those it put there, the host tells of the last one with metadata only.
     """
     contract, metadata = model.get_attachment(CONTRACT_KEY), model.get_attachment("lora_metadata")
     if contract is not None:
         if metadata is not None and has_contract(metadata):
-            check_alike(contract, Contract.from_metadata(metadata), "the LoRA that was loaded last")
+            check_alike(contract, Contract.from_metadata(metadata, STOCK), STOCK)
         return contract
     try:
         contract = Contract.from_metadata(metadata)

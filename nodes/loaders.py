@@ -12,7 +12,7 @@ from comfy_api.latest import io
 
 from ..dreamactor_core.contract import BACKBONES, Contract, ContractError, check_lora, has_contract
 from ..dreamactor_core.motion_context import CONTEXTS
-from .backbone import CONTRACT_KEY, check_alike, check_image_to_video, contract_of, weight_shapes
+from .backbone import CONTRACT_KEY, STOCK, check_alike, check_image_to_video, contract_of, weight_shapes
 from .motion_context import see_driver_apart
 from .sampling import keep_driver_in_sight
 from .word_clip import load_word_clip
@@ -73,16 +73,15 @@ def _apply(model: Any, name: str, strength: float, contract: Contract | None, ex
     check_lora({k: tuple(v.shape) for k, v in tensors.items()}, found, weight_shapes(model), name)
     under, metadata_under = model.get_attachment(CONTRACT_KEY), model.get_attachment("lora_metadata")
     if metadata_under is not None and has_contract(metadata_under):  # of the stock loader
-        check_alike(Contract.from_metadata(metadata_under), found, name)
+        check_alike(Contract.from_metadata(metadata_under, STOCK), found, name)
     if under is not None:
         check_alike(under, found, name)
     patched = comfy.sd.load_lora_for_models(model, None, tensors, strength, 0, lora_metadata=metadata)[0]
     patched.set_attachments(CONTRACT_KEY, found)
-    patched.remove_wrappers_with_key(WrappersMP.PREPARE_SAMPLING, CONTRACT_KEY)  # of one that is there already
-    patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, CONTRACT_KEY, _check_contracts)
     context = CONTEXTS[found.motion_context]
     if under is not None:
         return patched, found  # the network is changed already
+    patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, CONTRACT_KEY, _check_contracts)
     if context.cached:
         see_driver_apart(patched, context)
     else:
@@ -91,7 +90,7 @@ def _apply(model: Any, name: str, strength: float, contract: Contract | None, ex
 
 
 def _check_contracts(prepare: Any, model: Any, *rest: Any, **more: Any) -> Any:
-    """Before sampling: nothing was put on the network since that sees its driver in another way."""
+    """Before sampling: the stock loader has put nothing on the network, as far as it tells, that sees its driver in another way."""
     contract_of(model)
     return prepare(model, *rest, **more)
 

@@ -133,7 +133,7 @@ class _Context:
         self._check(x, motion)
         made_by = (options.get(_KEY), options.get("rope_options"), x.dtype, tuple(x.shape[2:]))
         if keys.made_by != made_by:
-            kept.count_fill(keys)
+            kept.count_fill(keys, id(network))
             self._fill(forward, keys, x, motion.to(x), context[:1], None if clip_fea is None else clip_fea[:1], options)
             keys.made_by = made_by
         keys.uses += 1

@@ -19,7 +19,7 @@ Precision = Literal["auto", "full", "fp8"]
 _FP8 = torch.float8_e4m3fn
 _HIGHEST = torch.finfo(_FP8).max
 _RAM = torch.device("cpu")
-_IN_VAIN = 4  # computed for one call so often in a row: Wan2.2's two networks, of which each may have but one step, do less
+_IN_VAIN = 4  # computed for one call so often in a row
 
 
 class _Slot(torch.nn.Module):
@@ -48,13 +48,14 @@ class _Slot(torch.nn.Module):
 
 
 class MotionKeys(torch.nn.Module):
-    """Of all blocks. `made_by`: what they were computed with, None while they are empty. `uses`: how often they served since."""
+    """Of all blocks. `made_by`: what they were computed with, None while they are empty. `uses`: how often they served since, in
+    `network`."""
 
     def __init__(self, blocks: int, tokens: int, width: int, dtype: torch.dtype) -> None:
         super().__init__()
         self.slots = torch.nn.ModuleList(_Slot(tokens, width, dtype) for _ in range(blocks))
         self.made_by: object = None
-        self.uses = 0
+        self.uses = self.network = 0
         self._ahead: dict[int, tuple[torch.Tensor, torch.Tensor, Any]] = {}
 
     @property
@@ -150,15 +151,15 @@ class Kept:
         self.windows[frames] = MotionKeys(blocks, tokens, width, self.kind)
         return self.windows[frames]
 
-    def count_fill(self, keys: MotionKeys) -> None:
-        """Keys are about to be computed, in the place of others."""
-        self.in_vain = self.in_vain + 1 if keys.uses == 1 else 0
-        keys.uses = 0
+    def count_fill(self, keys: MotionKeys, network: int) -> None:
+        """Keys are about to be computed, in the place of others. `network`: tells the network from others."""
+        self.in_vain = self.in_vain + 1 if keys.uses == 1 and keys.network == network else 0
+        keys.uses, keys.network = 0, network
         if self.in_vain == _IN_VAIN:
             self._tell(
                 "in vain",
                 "the driver's keys and values are computed again at every call of the network, whose weights are other ones each "
-                "time: give both conditionings the same LoRA hooks, or none",
+                "time: give both conditionings the same LoRA hooks, without keyframes, or none",
             )
 
     def _tell(self, what: str, text: str) -> None:
@@ -200,10 +201,13 @@ def _check_room(size: int, free: int, dtype: torch.dtype) -> None:
         )
 
 
-def _pin(patcher: comfy.model_patcher.ModelPatcher, *_: Any) -> None:
+def _after_load(patcher: comfy.model_patcher.ModelPatcher, *_: Any) -> None:
     """What found no room on the device goes there block by block, which overlaps with the work from pinned memory only."""
-    # the host thinks that modules which are not its own are there whole, and would not look for room again
-    patcher.model.model_lowvram = patcher.loaded_size() < patcher.model_size()
+    # the host takes modules that are not its own for there whole, and would not look for room again; and of those that came there
+    # earlier it counts only what it would take there now
+    there = [slot for slot in patcher.model.slots if getattr(slot, "comfy_patched_weights", False)]
+    patcher.model.model_loaded_weight_memory = sum(value.nbytes for slot in there for value in slot.parameters())
+    patcher.model.model_lowvram = len(there) < len(patcher.model.slots)
     if comfy.model_management.is_device_cuda(patcher.load_device):
         for name, value in patcher.model.named_parameters():
             if value.device == _RAM:
@@ -238,7 +242,7 @@ def reserve(model: Any, motion: torch.Tensor, precision: Precision, name: str) -
     _check_room(_size(blocks, tokens, network.dim, chosen), free, chosen)
     keys = MotionKeys(blocks, tokens, network.dim, chosen)
     patcher = comfy.model_patcher.ModelPatcher(keys, load_device=device, offload_device=_RAM)
-    patcher.add_callback(CallbacksMP.ON_LOAD, _pin)
+    patcher.add_callback(CallbacksMP.ON_LOAD, _after_load)
     place = "RAM" if comfy.model_management.is_device_cpu(device) else f"{device} as far as there is room, the rest in RAM"
     info = f"motion context {name}: {_readable(keys.nbytes)} of keys and values in {kind}, {place}"
     return Kept(motion, keys, patcher, name, chosen, info)

@@ -29,7 +29,7 @@ def inputs(spec: ClipSpec, batch: int = 1, extra: int = 0) -> tuple[torch.Tensor
 
 
 def build(layout: Layout, spec: ClipSpec, batch: int = 1, extra: int = 0) -> Condition:
-    return build_condition(layout, *inputs(spec, batch, extra), spec, encode)
+    return build_condition(layout, *inputs(spec, batch, extra), spec, encode, torch.float32)
 
 
 cases = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=str)
@@ -59,8 +59,8 @@ def test_what_is_to_be_generated_is_blank(layout: Layout, spec: ClipSpec) -> Non
 @lengths
 def test_the_reference_reaches_frame_0_of_the_result_only(layout: Layout, spec: ClipSpec) -> None:
     reference, driving = inputs(spec)
-    one = build_condition(layout, reference, driving, spec, encode)
-    other = build_condition(layout, reference + 0.1, driving, spec, encode)
+    one = build_condition(layout, reference, driving, spec, encode, torch.float32)
+    other = build_condition(layout, reference + 0.1, driving, spec, encode, torch.float32)
     changed = (one.latents != other.latents).any(1, keepdim=True)
     assert torch.equal(changed, (one.known * one.generate).bool())
 
@@ -69,8 +69,8 @@ def test_the_reference_reaches_frame_0_of_the_result_only(layout: Layout, spec: 
 @lengths
 def test_the_driver_reaches_the_drivers_part_only(layout: Layout, spec: ClipSpec) -> None:
     reference, driving = inputs(spec)
-    one = build_condition(layout, reference, driving, spec, encode)
-    other = build_condition(layout, reference, driving - 0.1, spec, encode)
+    one = build_condition(layout, reference, driving, spec, encode, torch.float32)
+    other = build_condition(layout, reference, driving - 0.1, spec, encode, torch.float32)
     changed = (one.latents != other.latents).any(1, keepdim=True)
     assert not (changed & (one.generate > 0)).any()
     assert changed.any()
@@ -81,7 +81,7 @@ def test_the_driver_reaches_the_drivers_part_only(layout: Layout, spec: ClipSpec
 @pytest.mark.parametrize("extra", [0, 2, 30])
 def test_the_driver_starts_after_the_lead_in(layout: Layout, spec: ClipSpec, extra: int) -> None:
     reference, driving = inputs(spec, extra=extra)
-    composite = build_condition(layout, reference, driving, spec, encode).composite
+    composite = build_condition(layout, reference, driving, spec, encode, torch.float32).composite
     if layout.name == "spatial":
         motion = composite[..., WIDTH:]
     else:
@@ -100,7 +100,7 @@ def test_the_encoder_is_called_once_with_the_composite(layout: Layout) -> None:
         calls.append(pixels)
         return encode(pixels)
 
-    condition = build_condition(layout, *inputs(SPECS[1]), SPECS[1], spy)
+    condition = build_condition(layout, *inputs(SPECS[1]), SPECS[1], spy, torch.float32)
     assert len(calls) == 1
     assert calls[0] is condition.composite
 
@@ -110,9 +110,9 @@ def test_too_short_a_driver_and_other_sizes_are_refused(layout: Layout) -> None:
     spec = SPECS[2]
     reference, driving = inputs(spec)
     with pytest.raises(ValueError, match="got 16 driving frames"):
-        build_condition(layout, reference, driving[:, :, :-1], spec, encode)
+        build_condition(layout, reference, driving[:, :, :-1], spec, encode, torch.float32)
     with pytest.raises(ValueError, match="differ in batch, channels or size"):
-        build_condition(layout, reference[..., :-1], driving, spec, encode)
+        build_condition(layout, reference[..., :-1], driving, spec, encode, torch.float32)
 
 
 @pytest.mark.parametrize("count", [1, 7])

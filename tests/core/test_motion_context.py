@@ -119,7 +119,7 @@ def test_what_a_cached_context_is_given(context: object) -> None:
     generator = torch.Generator().manual_seed(0)
     reference, driving = torch.rand(1, 3, 32, 48, generator=generator), torch.rand(1, 3, 13, 32, 48, generator=generator)
     layout = AloneLayout(context)
-    made = build_condition(layout, reference, driving, spec, encode)
+    made = build_condition(layout, reference, driving, spec, encode, torch.float32)
     assert made.latents.shape == made.known.expand(-1, 3, -1, -1, -1).shape == (1, 3, 5, 4, 6)
     assert made.known[:, :, 0].all() and not made.known[:, :, 1:].any() and made.generate.all()
     assert made.composite.shape == (1, 3, 17, 32, 96)
@@ -141,17 +141,17 @@ def test_blank_frames_are_encoded_until_their_latents_settle() -> None:
         first = torch.nn.functional.avg_pool2d(pixels[:, :, 0], 8)
         return torch.stack([first * 0.5**k for k in range((pixels.shape[2] - 1) // 4 + 1)], 2)
 
-    got = encode_still(slow, reference, 401)
+    got = encode_still(slow, reference, 401, torch.float32)
     assert seen == [(1, 29), (1, 57)], "12 latent frames until all that is to come is less than 5e-4"
     torch.testing.assert_close(got, slow(torch.zeros(1, 3, 401, 16, 16).index_copy(2, torch.tensor([0]), reference[:, :, None])),
                                atol=2e-4, rtol=0)  # fmt: skip
     seen.clear()
-    assert encode_still(slow, reference, 41).shape[2] == 11
+    assert encode_still(slow, reference, 41, torch.float32).shape[2] == 11
     assert seen == [(1, 29), (1, 41)], "a short clip is encoded whole"
     seen.clear()
-    both = encode_still(slow, torch.cat([reference * 1e-3, reference]), 401)
+    both = encode_still(slow, torch.cat([reference * 1e-3, reference]), 401, torch.float32)
     assert seen == [(2, 29), (1, 57)], "a picture that has settled is not encoded again because of another"
-    assert torch.equal(both[1:], got) and torch.equal(both[:1], encode_still(slow, reference * 1e-3, 401))
+    assert torch.equal(both[1:], got) and torch.equal(both[:1], encode_still(slow, reference * 1e-3, 401, torch.float32))
 
 
 def test_what_still_moves_is_not_taken_for_rounding() -> None:
@@ -160,7 +160,7 @@ def test_what_still_moves_is_not_taken_for_rounding() -> None:
         return torch.stack([torch.ones(1, 3, 2, 2) * (1 + 0.5**k) for k in range((pixels.shape[2] - 1) // 4 + 1)], 2)
 
     reference, seen = torch.rand(1, 3, 16, 16), []
-    assert (encode_still(slow, reference, 401) - slow(torch.zeros(1, 3, 401, 16, 16))).abs().max() < 5e-4
+    assert (encode_still(slow, reference, 401, torch.float32) - slow(torch.zeros(1, 3, 401, 16, 16))).abs().max() < 5e-4
     assert seen == [29, 57, 401]
     seen.clear()
     encode_still(slow, reference, 401, torch.bfloat16)

@@ -40,7 +40,7 @@ def test_a_compiled_network_sees_the_same_driver(
     assert (got[0] - got[1]).abs().max() > 0.05
     assert torch.equal(run(fast, given[0], cfg=3.0), got[0]), "what was traced last is not what is seen"
     nodes = sum(len(graph.graph.nodes) for graph in traced)
-    assert nodes > 100, "blocks share what is traced of them"
+    assert nodes > 100, "blocks share it"
     other = loaded(pack, base, lora_of(shelf, "cached_near", seed=1))
     by_other = run(compiled(other)[0], given[0], cfg=3.0)
     assert (by_other - got[0]).abs().max() > 0.05

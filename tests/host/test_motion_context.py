@@ -146,9 +146,15 @@ def test_loras_of_two_contexts_are_not_on_one_network(
         with pytest.raises(refused, match="motion context cached, and the model has"):
             pack.nodes.loaders.LoraLoader.execute(by_stock, lora_of(shelf, "cached").name, 1.0)
         both = pack.nodes.loaders.LoraLoader.execute(cached, lora_of(shelf, "cached", seed=1).name, 1.0).args[0]
-    assert [len(found) for found in both.wrappers.values()] == [len(found) for found in cached.wrappers.values()]
-    given = conditioned(pack, base, toy_nodes, cached)
-    assert not torch.equal(run(both, given), run(cached, given))
+        twice = pack.nodes.loaders.LoraLoader.execute(joint, lora_of(shelf, "joint", seed=1).name, 1.0).args[0]
+    for alone, stacked in ((cached, both), (joint, twice)):
+        counts = [
+            {(kind, key): len(wrappers) for kind, found in model.wrappers.items() for key, wrappers in found.items()}
+            for model in (alone, stacked)
+        ]
+        assert counts[0] == counts[1] and set(counts[0].values()) == {1}
+        given = conditioned(pack, base, toy_nodes, alone)
+        assert not torch.equal(run(stacked, given), run(alone, given))
 
 
 def test_keys_that_are_of_no_use_are_told_of(
@@ -164,6 +170,7 @@ def test_keys_that_are_of_no_use_are_told_of(
     hook = comfy.hooks.create_hook_lora(load_file(lora_of(shelf, "cached", seed=5)), 1.0, 0.0)
     given.positive = comfy.hooks.set_hooks_for_conditioning(given.positive, hook)
     seen.clear()
+    assert not caplog.records
     hooked = run(model, given, cfg=3.0)
     assert not torch.equal(hooked, plain)
     assert seen.count(VIDEO) == 6 * blocks_of(model), "each call has keys of its own weights"
@@ -178,7 +185,11 @@ def test_keys_that_found_room_for_a_part_find_it_for_all_later(
     patcher = given.positive[0][1]["model_conds"][pack.nodes.motion_context.KEPT].cond.patcher
     size = patcher.model_size()
     patcher.load(device, lowvram_model_memory=0.7 * size)
-    assert 0 < patcher.loaded_size() < size
+    part = patcher.loaded_size()
+    assert 0 < part < size
+    for _ in range(3):
+        patcher.partially_load(device, 1)
+        assert patcher.loaded_size() == part, "what is there stays counted"
     patcher.partially_load(device, 2 * size)
     assert patcher.loaded_size() == size
 

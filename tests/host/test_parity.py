@@ -97,7 +97,7 @@ def from_training(clip_frames: tuple[np.ndarray, np.ndarray]) -> Condition:
     """What training makes of them, the latents normalised."""
     vae = backbone.load_vae()
     reference, driver = to_pixels(clip_frames[0][None])[:, :, 0], to_pixels(clip_frames[1])
-    made = build_condition(LAYOUT, reference, driver, SPEC, lambda pixels: backbone.encode(vae, pixels))
+    made = build_condition(LAYOUT, reference, driver, SPEC, lambda pixels: backbone.encode(vae, pixels), torch.float32)
     return Condition(made.composite, backbone.normalise(vae, made.latents), made.known, made.generate)
 
 

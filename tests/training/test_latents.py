@@ -73,7 +73,7 @@ def test_shards_hold_what_the_nodes_would_make(cached: Path, clips: Path) -> Non
     target = read_target(sample)
     skeleton = skeletons.drawn(read_poses(sample)[LEAD_IN:])
     reference = to_pixels(target)[:, :, 0]
-    exact = build_condition(SpatialLayout(), reference, to_pixels(skeleton), SPEC, encoders.encode).latents[0]
+    exact = build_condition(SpatialLayout(), reference, to_pixels(skeleton), SPEC, encoders.encode, torch.float32).latents[0]
     found = cache.tensors(1)
     assert found["condition"].shape == (1, 16, 7, 12, 16) and found["target"].shape == (16, 7, 12, 8)
     torch.testing.assert_close(found["condition"][0].float(), exact, atol=4e-3, rtol=1e-3)  # half precision's own error
@@ -89,7 +89,7 @@ def test_an_rgb_cache_holds_the_raw_driver(tmp_path: Path) -> None:
     cache, encoders = Cache(tmp_path / "cache", "train"), MarionetteEncoders(torch.device("cpu"), torch.float32)
     assert cache.header("pairs") == "ground_truth" and cache.header("skeleton") == ""
     reference, driver = to_pixels(read_target(samples[0]))[:, :, 0], to_pixels(read_driver(samples[0], SPEC))
-    exact = build_condition(SpatialLayout(), reference, driver, SPEC, encoders.encode).latents[0]
+    exact = build_condition(SpatialLayout(), reference, driver, SPEC, encoders.encode, torch.float32).latents[0]
     torch.testing.assert_close(cache.tensors(0)["condition"][0].float(), exact, atol=4e-3, rtol=1e-3)
 
 
