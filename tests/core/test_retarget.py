@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from bodies import broader, joints, marionette
 
 from dreamactor_core.augment import PARENTS, BodyScale, scale_person
 from dreamactor_core.poses import (
@@ -15,14 +15,12 @@ from dreamactor_core.poses import (
     Person,
     PoseFormatError,
     PoseSequence,
-    from_body_joints,
     from_pose_keypoint,
     to_pose_keypoint,
 )
-from dreamactor_core.proportions import PARTS, measure
+from dreamactor_core.proportions import measure
 from dreamactor_core.retarget import retarget
-from training.marionette.motions import MOTIONS, Motion, sample_motion, sample_pose
-from training.marionette.world import HEIGHT, WIDTH, Scene, rng_for, sample_scene
+from training.marionette.motions import MOTIONS
 
 DRIVES = Path(__file__).resolve().parents[1] / "data" / "drives"
 NAMES = ("dancer", "man_upper_body", "toon_dancer")
@@ -31,29 +29,6 @@ ANKLES = [10, 13]
 
 def drive(name: str) -> PoseSequence:
     return from_pose_keypoint(json.loads((DRIVES / f"{name}.json").read_text("utf-8"))["frames"])
-
-
-def joints(sequence: PoseSequence, who: int = 0) -> np.ndarray:
-    """Float64 (T, joints, 3), the body's 18 first; zero where nobody is."""
-    chosen = [people[who] if who < len(people) else Person() for people in sequence.frames]
-    return np.array([np.concatenate(list(p.groups().values())) for p in chosen], np.float64)
-
-
-def poses_of(scene: Scene) -> PoseSequence:
-    return from_body_joints(scene.keypoints(), HEIGHT, WIDTH).fitted(960, 640)
-
-
-def marionette(seed: int, motion: str, plan: str = "cartoon") -> tuple[PoseSequence, PoseSequence, PoseSequence]:
-    """A driver under a still camera, the same motion on another body, and that body standing in a pose of its own."""
-    rng = rng_for("test", 5, seed)
-    scene = sample_scene(rng, "human", frames=40, lead=None)
-    still = replace(scene.camera, pan=scene.camera.pan * 0, zoom=scene.camera.zoom * 0 + 1)
-    scene = replace(scene, motion=sample_motion(rng, "biped", 40, motion), camera=still)
-    truth = scene.with_character(rng, plan)
-    stand = Motion("stands", "biped", 0.3 * sample_pose(rng, "biped")[None])
-    stand.values[:, 1:3] = 0  # neither jumping nor crouching
-    short = replace(still, pan=still.pan[:1], zoom=still.zoom[:1])
-    return poses_of(scene), poses_of(truth), poses_of(replace(truth, motion=stand, camera=short))
 
 
 def height_of(sequence: PoseSequence) -> float:
@@ -104,13 +79,6 @@ def apart(sequence: PoseSequence, one: tuple[int, ...], other: tuple[int, ...]) 
     return np.linalg.norm(points[:, list(one)].mean(1) - points[:, list(other)].mean(1), axis=-1)
 
 
-def broader(people: list[Person], breadth: float) -> None:
-    for body in (person.body for person in people):
-        outwards = (breadth - 1) / 2 * (body[8, :2] - body[11, :2])
-        body[[8, 9, 10], :2] += outwards
-        body[[11, 12, 13], :2] -= outwards
-
-
 @pytest.mark.parametrize("breadth", [0.6, 1.8])
 @pytest.mark.parametrize("motion", ["waves", "kicks", "marches"])
 def test_the_torso_is_as_broad_and_as_long_as_the_references(motion: str, breadth: float) -> None:
@@ -131,20 +99,6 @@ def test_a_hip_that_is_lost_does_not_make_the_other_leg_jump() -> None:
     np.testing.assert_allclose(lost[:, [8, 9, 10], 0], whole[:, [8, 9, 10], 0], atol=0.02 * np.ptp(whole[0, :BODY, 1]))
 
 
-@pytest.mark.parametrize("one_hipped", ["driver", "reference"])
-def test_of_a_body_with_one_hip_like_lengths_are_compared(one_hipped: str) -> None:
-    """A hip is further from the neck than the middle of both."""
-    driver, _, reference = marionette(0, "waves")
-    everybody = [people[0] for people in driver.frames]
-    broader([*everybody, reference.frames[0][0]], 2.5)
-    for person in everybody if one_hipped == "driver" else [reference.frames[0][0]]:
-        person.body[11, 2] = 0
-    found = measure(everybody, reference.frames[0][0]).scale.bones[8]
-    for person in (*everybody, reference.frames[0][0]):
-        person.body[11, 2] = 0
-    assert found == pytest.approx(measure(everybody, reference.frames[0][0]).scale.bones[8], rel=0.02)
-
-
 @pytest.mark.parametrize("view", [0.0, 0.05])
 def test_a_body_seen_from_the_side_does_not_tear_the_hips_apart(view: float) -> None:
     driver, _, reference = marionette(0, "waves")
@@ -154,33 +108,6 @@ def test_a_body_seen_from_the_side_does_not_tear_the_hips_apart(view: float) -> 
     after = retarget(driver, reference)
     assert np.isfinite(joints(after)).all()
     assert (apart(after, (8,), (11,)) < apart(reference, (8,), (11,))).all()
-
-
-def test_a_little_more_breadth_changes_little() -> None:
-    """Whether a body is slim or seen from the side is not decided at once."""
-    found = []
-    for breadth in np.linspace(1, 5, 81):
-        driver, _, reference = marionette(0, "waves")
-        broader([people[0] for people in driver.frames], breadth)
-        found.append(measure([people[0] for people in driver.frames], reference.frames[0][0]).hips)
-    assert np.abs(np.diff(np.log(found))).max() < 0.2
-    assert min(found) < 0.5 * found[0]
-
-
-@pytest.mark.parametrize("how", ["bent", "mistaken"])
-def test_a_few_frames_with_both_hips_do_not_tell_the_torsos_length(how: str) -> None:
-    driver, _, _ = marionette(0, "waves")
-    bodies, reference = [people[0].body for people in driver.frames], driver.frames[0][0]
-    other = Person(body=reference.body.copy())
-    other.body[[3, 4], :2] += 30  # another pose of the same body
-    for t, body in enumerate(bodies):
-        if t != 20:
-            body[11, 2] = 0
-        elif how == "bent":
-            body[[8, 11], :2] = body[1, :2] + 0.4 * (body[[8, 11], :2] - body[1, :2])
-        else:
-            body[11, :2] = body[1, :2] + 0.1
-    assert measure([people[0] for people in driver.frames], other).scale.bones[8] == pytest.approx(1, abs=0.05)
 
 
 @pytest.mark.parametrize("frontal", [2, 4])
@@ -388,10 +315,6 @@ def test_travel_shows_only_what_both_ends_show() -> None:
     for frame in after:
         np.testing.assert_array_equal(frame[:BODY, 2] > 0, both[:BODY])
     assert np.isfinite(after).all()
-
-
-def test_every_part_is_measured_once() -> None:
-    assert sorted(j for kinds in PARTS.values() for kind in kinds for j in kind) == sorted(PARENTS)
 
 
 def test_what_cannot_be_retargeted_is_refused() -> None:
