@@ -158,8 +158,8 @@ def _is_tracked(ids: list[list[int | None]]) -> bool:
 def from_pose_keypoint(data: Any) -> PoseSequence:
     """Read POSE_KEYPOINT frames.
 
-    Frames in fractions of the canvas (every seen coordinate at most 1 on a canvas larger than 2 pixels) are turned
-    into pixels. A frame without people is kept, empty. Joints that are null, NaN, farther away than FARTHEST or of
+    Frames in fractions of the canvas (every seen coordinate below 2, as joints may lie outside, on a canvas larger than 4 pixels)
+    are turned into pixels. A frame without people is kept, empty. Joints that are null, NaN, farther away than FARTHEST or of
     confidence 0 are not seen. People are tracked where `person_id` says so of everybody: one place for each of them.
 
     Raises:
@@ -205,7 +205,7 @@ def from_pose_keypoint(data: Any) -> PoseSequence:
     width, height = sizes.pop()
     everything = [points[points[:, 2] > 0, :2] for people in frames for p in people for points in p.groups().values()]
     seen = np.concatenate(everything) if everything else np.zeros((0, 2), np.float32)
-    if len(seen) and min(width, height) > 2 and float(np.abs(seen).max()) <= 1.0:
+    if len(seen) and min(width, height) > 4 and float(np.abs(seen).max()) < 2.0:
         frames = [[p.mapped((width, height), (0, 0)) for p in people] for people in frames]
     return PoseSequence(frames, height, width, _is_tracked(ids))
 

@@ -73,6 +73,7 @@ def open_frames(source: Any, fps: float, what: str = "the input") -> FrameStream
 def _of_images(images: torch.Tensor, wanted: Iterable[int], what: str) -> Iterator[np.ndarray]:
     last, frame = -1, np.zeros(0)
     for index in wanted:
+        comfy.model_management.throw_exception_if_processing_interrupted()
         if index != last:
             image = images[index]
             check_frames(image.movedim(-1, 0)[None], what)

@@ -115,7 +115,7 @@ class PoseExtract(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "max_people", default=4, min=1, max=32,
-                    tooltip="Those who are seen longest stay; in each frame the largest are looked at.",
+                    tooltip="Those who are seen large and long stay; in each frame the largest are looked at.",
                 ),
                 io.Float.Input(
                     "min_confidence", default=0.3, min=0.0, max=1.0, step=0.01,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def _one_picture(reference: torch.Tensor | None, budget: Budget) -> np.ndarray:
     return shrink(next(open_frames(reference, 0, "the reference").frames), budget)
 
 
-def _sampled(driving: Any, driving_fps: float, budget: Budget) -> list[np.ndarray]:
+def _sampled(driving: Any, driving_fps: float, budget: Budget) -> Iterator[np.ndarray]:
     """The frames of a driver, IMAGE or VIDEO, as a model is shown them: RGB uint8 (H, W, 3). One is large at a time."""
     if driving is None:
         raise TextError("there is no driving video, expected IMAGE or VIDEO; connect it, or give motion_text")
@@ -64,7 +64,7 @@ def _sampled(driving: Any, driving_fps: float, budget: Budget) -> list[np.ndarra
         _need_rate(driving_fps, "a driving IMAGE batch")
         driving = driving[resample_rate(driving.shape[0], driving_fps, budget.fps)[: budget.frames]]
     frames = open_frames(driving, budget.fps, "the driver").frames
-    return [shrink(frame, budget) for frame in islice(frames, budget.frames)]
+    return (shrink(frame, budget) for frame in islice(frames, budget.frames))
 
 
 def _need_rate(driving_fps: float, what: str) -> None:
@@ -350,7 +350,7 @@ class TextPrompt(io.ComfyNode):
             check_connected("fused", texts, makeable=())
             return io.NodeOutput(prompts.fill("fusion", motion=motion_text, appearance=appearance_text), None)
         if task == "motion":
-            shown = _sampled(images, driving_fps, budget)
+            shown = list(_sampled(images, driving_fps, budget))
             prompt = prompts.fill("motion", frames=frames_in_words(len(shown), budget.fps, prompts.language))
         else:
             shown, prompt = [_one_picture(images, budget)], prompts.fill("appearance")

@@ -162,17 +162,19 @@ class Tracker:
             pairs[j].add(now, detection, alone)
 
     def people(self, most: int) -> list[Track]:
-        """The `most` people who are seen longest, in the order in which they come in, those of one frame from the left.
+        """The `most` prominent people, in the order in which they come in, those of one frame from the left.
+
+        Prominent is who is seen large and long: what counts is the sum of a person's sizes over the frames.
 
         In a clip of any length, what is seen in fewer than three frames is not a person but a mistake of the detector.
         Who left and came back is one person, if anything tells.
         """
         least = _MIN_SEEN if self.frames > 2 * _MIN_SEEN else 1
         lasting = [track for track in self.tracks if len(track.seen) >= least]
-        longest = sorted(reunited(lasting), key=lambda track: -len(track.seen))[:most]
+        prominent = sorted(reunited(lasting), key=lambda track: -sum(_size(one.box) for one in track.seen.values()))[:most]
 
         def entry(track: Track) -> tuple[int, float]:
             first = min(track.seen)
             return first, float(_centre(track.seen[first].box)[0])
 
-        return sorted(longest, key=entry)
+        return sorted(prominent, key=entry)

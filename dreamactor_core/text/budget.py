@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,8 +57,8 @@ def shrink(picture: np.ndarray, budget: Budget) -> np.ndarray:
     return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
 
 
-def encode(pictures: np.ndarray | Sequence[np.ndarray], budget: Budget) -> list[bytes]:
-    """JPEG files of RGB uint8 pictures (N, H, W, 3)."""
+def encode(pictures: Iterable[np.ndarray], budget: Budget) -> list[bytes]:
+    """JPEG files of RGB uint8 pictures (H, W, 3), which are asked for one by one."""
     from PIL import Image  # not at start-up
 
     files = []

@@ -180,7 +180,7 @@ def figure_of(track: Track, fps: float) -> Figure:
         legs[side] = out[side] * (ankle[:, 0] - hip[:, 0]) / unit
         below[side] = (ankle[:, 1] - hip[:, 1]) / unit
     feet = np.stack([body[:, 10, 1], body[:, 13, 1]])
-    mean_below = (below["right"] + below["left"]) / 2
+    standing = np.maximum(below["right"], below["left"])  # a foot that is lifted bends no knee of the other leg
     up = neck - hips
     level = np.maximum(feet[0], feet[1])
     place = np.where(np.isfinite(hips[:, 0]), hips[:, 0], neck[:, 0])
@@ -190,7 +190,7 @@ def figure_of(track: Track, fps: float) -> Figure:
     return Figure(
         arms, past, elbows, legs,
         lift=(feet[1] - feet[0]) / unit,
-        knees=_high(mean_below) - mean_below,
+        knees=_high(standing) - standing,
         lean=right * _angle(upright, up) / _DEGREES,
         tilt=right * _angle(trunk, body[:, _NOSE] - neck) / _DEGREES,
         across=place / unit,

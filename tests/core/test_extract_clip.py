@@ -136,7 +136,7 @@ def test_two_in_turn_are_not_one_who_jumps(make: Make) -> None:
     clip = [[large[0], small[1]] if t % 8 < 5 else [small[0], large[1]] for t in range(16)]
     result = run(make("animal", size=(256, 256), most=1), clip)
     assert (result.seen, result.left_out) == ([16], 1)
-    assert {middle(people[0])[0] > 320 for people in result.poses.frames} == {False}
+    assert {middle(people[0])[0] > 320 for people in result.poses.frames} == {True}, "the larger over all frames"
 
 
 def test_joints_that_are_not_sure_enough_are_not_seen(make: Make) -> None:

@@ -142,7 +142,7 @@ def test_who_comes_in_later_comes_later_in_the_list_and_who_leaves_stays() -> No
     assert blue == [None] * 10 + [BLUE] * 15 + [None] * 15
 
 
-def test_the_longest_seen_are_kept_and_blinks_are_no_people() -> None:
+def test_the_longest_seen_of_a_size_are_kept_and_blinks_are_no_people() -> None:
     frames = [[seen(300, RED)] for _ in range(40)]
     for t in range(5, 25):
         frames[t].append(seen(60, BLUE))
@@ -155,6 +155,24 @@ def test_the_longest_seen_are_kept_and_blinks_are_no_people() -> None:
     assert [is_one(row, colour) for row, colour in zip(names(tracker, 2), (RED, BLUE), strict=True)] == [True, True]
     single = follow([[seen(300, RED), seen(60, BLUE)]])
     assert names(single) == [[BLUE], [RED]], "of a single picture everybody is kept, from the left"
+
+
+@pytest.mark.parametrize("missed", [0, 3])
+def test_the_most_prominent_is_kept_before_who_stands_small_behind(missed: int) -> None:
+    """The small one is found in every frame, and first: a detector is surer of whom it sees whole."""
+    frames = [[seen(60, BLUE, height=H / 4), seen(300, RED)] for _ in range(20)]
+    for t in range(5, 5 + missed):
+        frames[t].pop()
+    (kept,) = names(follow(frames), 1)
+    assert is_one(kept, RED)
+
+
+def test_who_passes_close_by_is_not_the_most_prominent() -> None:
+    frames = [[seen(300, RED)] for _ in range(40)]
+    for t in range(10, 16):
+        frames[t].append(seen(60, BLUE, height=3 * H))
+    (kept,) = names(follow(frames), 1)
+    assert is_one(kept, RED)
 
 
 def test_what_covers_somebody_is_not_taken_for_their_looks() -> None:

@@ -12,10 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dreamactor_core.augment import normalise, scale_bones
+from dreamactor_core.order import steady_people
 from dreamactor_core.poses import BODY, FACE, FARTHEST, HAND, PoseFormatError, PoseSequence, from_pose_keypoint, to_pose_keypoint
 from dreamactor_core.retarget import retarget
 from dreamactor_core.skeleton import STYLES, draw_skeleton
 from dreamactor_core.smoothing import smooth
+from dreamactor_core.text.describe import describe_motion
 
 GROUPS = {
     "pose_keypoints_2d": BODY, "face_keypoints_2d": FACE, "hand_left_keypoints_2d": HAND, "hand_right_keypoints_2d": HAND,
@@ -63,12 +65,14 @@ def pose_keypoints(draw: st.DrawFn) -> Any:
         return draw(junk)
     side = st.one_of(st.sampled_from([1, 2, 3, 64, 480, 832, 8192]), st.integers(1, 10**6))
     width, height = draw(side), draw(side)
-    frames: list[Any] = []
+    tracked, frames = draw(st.booleans()), []
     for _ in range(draw(st.integers(1, 3))):
         people: Any = []
-        for _ in range(draw(st.integers(0, 2))):
+        for k in range(draw(st.integers(0, 2))):
             keys = draw(st.sets(st.sampled_from(list(GROUPS)), min_size=1, max_size=2))
             person: Any = {key: draw(groups(GROUPS[key], wild)) for key in sorted(keys)}
+            if tracked:
+                person["person_id"] = draw(st.one_of(st.just([k]), st.lists(st.integers(-1, 3), max_size=2), junk))
             people.append(person)
         frames.append({"people": people, "canvas_width": width, "canvas_height": height})
     if wild:
@@ -125,13 +129,18 @@ def test_any_data_is_drawn_or_refused(data: Any, style: str, people: bool) -> No
 
 
 @fuzz(1000)
-@given(data=pose_keypoints(), reference=pose_keypoints(), seed=st.integers(0, 9))
-def test_any_poses_can_be_edited_or_are_refused(data: Any, reference: Any, seed: int) -> None:
+@given(data=pose_keypoints(), reference=pose_keypoints(), seed=st.integers(0, 9), fps=st.sampled_from([1.0, 12.0, 240.0]))
+def test_any_poses_can_be_edited_told_or_are_refused(data: Any, reference: Any, seed: int, fps: float) -> None:
     sequence, other = read(data), read(reference)
     if sequence is None or other is None:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        sequence, other = steady_people(sequence), steady_people(other)  # as the nodes do
+        try:
+            assert describe_motion(sequence, fps)
+        except PoseFormatError as error:
+            assert "nobody" in str(error)
         edited = [smooth(sequence), scale_bones(sequence, np.random.default_rng(seed), share=1)]
         try:
             edited.append(retarget(sequence, other, seed))

@@ -206,12 +206,21 @@ def test_fractions_of_the_canvas_become_pixels(size: tuple[int, int]) -> None:
     fractions[5] = 0
     raw = {"pose_keypoints_2d": fractions.reshape(-1).tolist()}
     sequence = from_pose_keypoint([frame(raw, width=width, height=height)])
-    scale = (width, height, 1) if min(size) > 2 else (1, 1, 1)
+    scale = (width, height, 1) if min(size) > 4 else (1, 1, 1)
     np.testing.assert_allclose(sequence.frames[0][0].body, fractions * np.float32(scale), rtol=1e-6)
 
 
-def test_one_joint_beyond_1_makes_everything_pixels() -> None:
+def test_fractions_may_lie_outside_the_canvas() -> None:
     body = flat(BODY, 0.1, 0.1)
+    body[0::3] = np.linspace(-0.5, 1.9, BODY).tolist()
+    body[1::3] = np.linspace(1.5, -0.2, BODY).tolist()
+    sequence = from_pose_keypoint([frame({"pose_keypoints_2d": body}, width=400, height=300)])
+    np.testing.assert_allclose(sequence.frames[0][0].body[:, :2], np.float32(body).reshape(-1, 3)[:, :2] * (400, 300), rtol=1e-6)
+
+
+def test_one_joint_beyond_2_makes_everything_pixels() -> None:
+    body = flat(BODY, 0.1, 0.1)
+    body[0] = 2.0
     sequence = from_pose_keypoint([frame({"pose_keypoints_2d": body})])
     np.testing.assert_array_equal(sequence.frames[0][0].body, np.float32(body).reshape(-1, 3))
 

@@ -153,6 +153,9 @@ def test_trunk_and_head() -> None:
 
 def test_legs_and_feet() -> None:
     assert "Subsequently, the left foot rises." in told(stick(left_foot=ramp(0, 60, 60, 60, 60)))
+    for high in (80, 110):
+        kick = told(stick(left_foot=ramp(0, high, 0, 0, 0)))
+        assert "Subsequently, the left foot rises. Then, the left foot comes down. After that, the pose is held." in kick, high
     assert "and the right foot lifted" in told(stick(right_foot=ramp(60, 60)))
     assert "After that, the right leg swings outwards." in told(stick(right_leg=ramp(0, 0, 0, 40, 40)))
     spread = ramp(0, 35, 0, 0, 0)
