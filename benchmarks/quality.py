@@ -37,6 +37,7 @@ from headless.client import Client, by_title, files, id_by_title
 from headless.media import read_image, write_image, write_mp4
 from headless.metrics import moving_region
 from headless.server import HostServer
+from training.hashing import sha256
 from training.marionette.characters import PARTS, Plan
 from training.marionette.world import FPS, HEIGHT, LEAD_IN, WIDTH, Scene, rng_for, sample_scene
 
@@ -78,6 +79,16 @@ def sample_pair(seed: int, row: int, index: int) -> Pair:
     rng = rng_for("test", 1 + seed, ROWS.index((variant.removesuffix("_retarget"), driver_plan, plan)), index)
     scene = sample_scene(rng, plan)
     return Pair(scene, scene.with_character(rng, driver_plan), *scene.draw())
+
+
+def shipped_loras() -> dict[str, str]:
+    """Names and sha256 of the LoRAs in the workflows that are measured."""
+    folder, graphs = ROOT / "models" / "loras", ROOT / "workflows" / "api"
+    names = set()
+    for variant in {variant for variant, _, _ in ROWS}:
+        nodes = json.loads((graphs / f"marionette_{variant}.json").read_text("utf-8")).values()
+        names |= {node["inputs"]["lora_name"] for node in nodes if "lora_name" in node["inputs"]}
+    return {name: sha256(folder / name) for name in sorted(names)}
 
 
 def _write_poses(path: Path, joints: np.ndarray) -> None:
@@ -247,12 +258,13 @@ def main() -> None:
         parser.error(f"--pairs is {args.pairs}, expected at least 2: each pair lends its driver to another")
     if args.seed < 0:
         parser.error(f"--seed is {args.seed}, expected 0 or more")
-    rows = []
+    rows: list[dict[str, Any]] = []
+    found = {"loras": shipped_loras(), "seed": args.seed, "pairs": args.pairs, "rows": rows}
     for row in measure(args.seed, args.pairs, args.sheet):
         rows.append(row)
         if args.json:  # after every row: what is measured is not lost
             with atomic(args.json) as partial:
-                partial.write_text(json.dumps({"rows": rows}, indent=2) + "\n")
+                partial.write_text(json.dumps(found, indent=2) + "\n")
     print(f"{'variant':14}{'driver':11}{'reference':11}" + "".join(f"{key:>13}" for key in FIGURES))
     for row in rows:
         means = ("-" if row[key] is None else f"{row[key]:.3f}" for key in FIGURES)

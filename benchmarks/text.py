@@ -29,6 +29,7 @@ from headless.atomic import atomic
 from training import backbones
 from training.backbones.base import Encoders, VideoBackbone
 from training.config import Backbone
+from training.hashing import sha256
 from training.latents import skeletons
 from training.latents.encode import conditions_of, targets_of
 from training.lora_file import add_lora, load_lora, rank_of
@@ -38,6 +39,8 @@ from training.marionette.world import FPS, FRAMES, HEIGHT, LEAD_IN, WIDTH, Scene
 from training.train.objective import Batch, losses
 
 SPEC = ClipSpec(FRAMES, LEAD_IN, FPS)
+LORA = LORA_FOLDER / "marionette_pose_cached.safetensors"
+"""Of the shipped pose workflows."""
 
 LIMBS = {
     "waves": "arms", "raises both arms": "arms", "swings the arms": "arms", "claps": "arms", "squats": "legs", "kicks": "legs",
@@ -58,13 +61,13 @@ def sample_clip(seed: int, index: int) -> tuple[Scene, str]:
 def load_pose_model() -> tuple[VideoBackbone, torch.nn.Module, Encoders, Layout]:
     """The shipped backbone with the pose LoRA of the shipped workflows, its encoders, and the LoRA's layout."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    backbone, path = backbones.get(Backbone(name="marionette", dtype="auto")), LORA_FOLDER / "marionette_pose_cached.safetensors"
-    with safe_open(path, "pt") as file:
-        contract = Contract.from_metadata(file.metadata(), path.name)
+    backbone = backbones.get(Backbone(name="marionette", dtype="auto"))
+    with safe_open(LORA, "pt") as file:
+        contract = Contract.from_metadata(file.metadata(), LORA.name)
     model = backbone.load_transformer()
     backbone.use_context(model, get_context(contract.motion_context))
-    add_lora(model, rank_of(path), backbone.family)
-    load_lora(model, path, backbone.rename)
+    add_lora(model, rank_of(LORA), backbone.family)
+    load_lora(model, LORA, backbone.rename)
     layout = get_layout(contract.layout, contract.motion_context)
     return backbone, model.to(device).eval(), backbone.load_encoders(device), layout
 
@@ -114,7 +117,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.clips < 1 or args.seed < 0:
         parser.error(f"got --clips {args.clips} and --seed {args.seed}, expected at least 1 clip and a seed of 0 or more")
-    found = summary(errors(*load_pose_model(), args.seed, args.clips))
+    found = {"lora": LORA.name, "sha256": sha256(LORA), "seed": args.seed}
+    found |= summary(errors(*load_pose_model(), args.seed, args.clips))
     print(json.dumps(found, indent=2))
     if args.json:
         with atomic(args.json) as partial:

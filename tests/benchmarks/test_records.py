@@ -1,0 +1,44 @@
+"""The figures that the README states are those on record, and the record is of the LoRAs that ship."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import quality, text
+from training.hashing import sha256
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def record(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / "docs" / name).read_text("utf-8"))
+
+
+def test_the_text_is_understood_by_the_lora_that_ships() -> None:
+    found = record("text.json")
+    assert found["sha256"] == sha256(text.LORA), "measured was another: run.py bench text --json docs/text.json"
+    assert found["p_wrong"] < 0.01 and found["p_none"] < 0.01
+    said = re.search(r"in (\d+) of (\d+) held-out clips \(sign test p = (\S+)\) and no text\sin (\d+) \(p = (\S+)\)", README)
+    assert said is not None
+    assert [int(said[k]) for k in (1, 2, 4)] == [found["wins_over_wrong"], found["n"], found["wins_over_none"]]
+    assert [float(said[3]), float(said[5])] == pytest.approx([found["p_wrong"], found["p_none"]], rel=0.06)
+
+
+def test_the_quality_is_that_of_the_loras_that_ship() -> None:
+    found = record("quality.json")
+    assert found["loras"] == quality.shipped_loras(), "measured were others: run.py bench quality --json docs/quality.json"
+    assert f"bench quality --seed {found['seed']} --pairs {found['pairs']} --json" in README
+    said = re.findall(r"^\| (pose|rgb)(, retargeted)? \| (\w+) → (\w+) \|(.+)\|$", README, re.MULTILINE)
+    assert [(variant + "_retarget" * bool(more), *plans) for variant, more, *plans, _ in said] == list(quality.ROWS)
+    for (*_, cells), row in zip(said, found["rows"], strict=True):
+        numbers = [float(number) for number in re.findall(r"\d+\.\d+", cells)]
+        keys = ("psnr", "psnr_still", "psnr_other", "iou", "iou_still", "iou_other", "colour", "colour_vae", "size", "size_vae")
+        for number, key in zip(numbers, keys, strict=True):
+            places = 1 if key.startswith("psnr") else 3 if key.startswith("colour") else 2
+            assert number == pytest.approx(row[key], abs=0.51 * 10**-places), (row["variant"], key)
