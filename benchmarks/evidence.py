@@ -68,7 +68,7 @@ MORE: dict[str, dict[str, tuple[str, ...]]] = {
     "nonhuman": {SKELETON: (TEACHER,)},
 }
 """The same pairs, seen differently: for the rows that are compared in them, as each costs as much as a group of its own."""
-FIGURES = ("psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "motion")
+FIGURES = ("psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "size", "motion")
 SPEC = ClipSpec(FRAMES, LEAD_IN, FPS)
 STEPS, SHIFT, _BATCH, _STREAM = 8, 5.0, 12, 7  # the shift that the shipped rgb LoRA's clips were made with
 _NAMES = 150  # pixels beside the picture for the rows' names
@@ -169,7 +169,7 @@ def summary(figures: list[dict[str, float]]) -> dict[str, Any]:
     """Means over the pairs that have a figure, the 95% bootstrap interval of each that is a measure of the result, and each
     pair's PSNR. Raises ValueError for an infinite one."""
     made: dict[str, Any] = {"n": len(figures)} | {key: mean_of(key, [f[key] for f in figures]) for key in FIGURES}
-    for key in ("psnr", "ssim", "iou", "colour", "motion"):
+    for key in ("psnr", "ssim", "iou", "colour", "size", "motion"):
         values = np.array([f[key] for f in figures if np.isfinite(f[key])])
         if len(values) > 1:
             interval = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=0).confidence_interval
@@ -234,7 +234,7 @@ def picture(shown: dict[str, dict[str, list[np.ndarray]]], seed: int) -> np.ndar
 
 def table(rows: list[dict[str, Any]]) -> str:
     """For a terminal."""
-    keys = ("psnr", "psnr_still", "psnr_other", "ssim", "iou", "colour", "motion")
+    keys = ("psnr", "psnr_still", "psnr_other", "ssim", "iou", "colour", "size", "motion")
     lines = [f"{'row':18}{'drivers':20}" + "".join(f"{key:>12}" for key in keys)]
     for row in rows:
         for group in (group for group in (*GROUPS, ELSEWHERE, SKELETON) if group in row):

@@ -17,6 +17,7 @@ _COLUMNS = (
     ("ssim", "SSIM", 3),
     ("iou", "part IoU", 3),
     ("colour", "colour error", 3),
+    ("size", "size error", 3),
     ("motion", "motion", 3),
 )
 _ENDS = ("rgb_synthetic", "rgb_ground_truth")
@@ -128,9 +129,9 @@ def markdown(found: dict[str, Any], picture: str) -> str:
     lines = [
         f"`python3 run.py bench evidence --seed {found['seed']} --pairs {found['pairs']}`: {found['pairs']} held-out pairs for "
         f"each kind of driver, the same for every row, {found['steps']} sampling steps. PSNR in dB over the region that moves; in "
-        "square brackets 95% bootstrap intervals over the pairs. Colour error: 0 to 1, lower is better; motion: correlation of "
-        "the parts' paths with the truth's. Each row is one training run: intervals say how sure the figures of these LoRAs "
-        "are, not what another training seed would give.",
+        "square brackets 95% bootstrap intervals over the pairs. Colour error: 0 to 1; size error: mean |log ratio| of the parts' "
+        "areas; in both lower is better; motion: correlation of the parts' paths with the truth's. Each row is one training run: "
+        "intervals say how sure the figures of these LoRAs are, not what another training seed would give.",
     ]
     for group, title in _GROUPS.items():
         lines += ["", f"### {title}", "", *_table(found["rows"], group)]

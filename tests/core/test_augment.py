@@ -28,8 +28,8 @@ SEGMENT_OF = {joint: name for name, joints in SEGMENTS.items() for joint in join
 MIRROR = {2: 5, 3: 6, 4: 7, 8: 11, 9: 12, 10: 13, 14: 15, 16: 17}
 
 
-def bones(body: np.ndarray, least: float = 3) -> dict[int, np.ndarray]:
-    """Vector from the parent to each joint whose bone is seen, and is long enough to have a direction."""
+def bones(body: np.ndarray, least: float = 0.2) -> dict[int, np.ndarray]:
+    """Vector from the parent to each joint whose bone is seen, and is long enough (pixels) to have a direction in float32."""
     seen = {
         joint: (body[joint, :2] - body[parent, :2]).astype(np.float64)
         for joint, parent in PARENTS.items()
