@@ -48,7 +48,7 @@ def of_sdpose(frames: int) -> list[dict[str, Any]]:
 
 
 def of_dwpose(frames: int) -> list[dict[str, Any]]:
-    """As comfyui_controlnet_aux writes it: confidence 1 or three zeros, null for a part that is not there."""
+    """Built here in the layout that comfyui_controlnet_aux writes, not by it: confidence 1 or three zeros, null for no part."""
     written = []
     for frame in of_sdpose(frames):
         people = []
