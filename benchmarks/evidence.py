@@ -70,7 +70,7 @@ MORE: dict[str, dict[str, tuple[str, ...]]] = {
 """The same pairs, seen differently: for the rows that are compared in them, as each costs as much as a group of its own."""
 FIGURES = ("psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "size", "motion")
 SPEC = ClipSpec(FRAMES, LEAD_IN, FPS)
-STEPS, SHIFT, _BATCH, _STREAM = 8, 5.0, 12, 7  # the shift that the shipped rgb LoRA's clips were made with
+STEPS, SHIFT, _BATCH, _STREAM = 8, 8.0, 12, 7  # steps and shift are the preset's
 _NAMES = 150  # pixels beside the picture for the rows' names
 
 
