@@ -110,7 +110,12 @@ def test_a_run_leaves_what_it_says(plain: Path) -> None:
 
 @pytest.mark.parametrize("change", [{"accumulate": 2}, {"checkpointing": True}], ids=str)
 def test_what_changes_nothing_changes_nothing(change: dict, world: Path, plain: Path, tmp_path: Path) -> None:
-    assert furthest(trained(world, tmp_path, **change), load_file(plain / "train" / "lora.safetensors")) < 1e-5
+    """Losses agree to 1e-5; weights to a share of the two steps of 1e-3, as AdamW makes rounding of the least gradients larger."""
+    assert furthest(trained(world, tmp_path, **change), load_file(plain / "train" / "lora.safetensors")) < 5e-5
+    for line, same in zip(log_of(tmp_path), log_of(plain), strict=True):
+        assert line.keys() == same.keys() and {"loss", "validation_loss"} & line.keys()
+        for key in line.keys() - {"s_per_step"}:
+            assert line[key] == pytest.approx(same[key], abs=1e-5), key
 
 
 def test_skeletons_made_in_training_are_those_of_the_cache(world: Path, plain: Path, tmp_path: Path) -> None:
