@@ -32,6 +32,17 @@ _GROUPS = {
 }
 
 
+_MIRRORED = {
+    "body": (0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16),
+    "face": (
+        *range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1),  # jaw, brows, nose
+        45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,  # eyes
+        *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1), 69, 68,  # mouth, pupils
+    ),
+}  # fmt: skip
+"""Joint j of somebody in a mirror is this one of theirs."""
+
+
 class PoseFormatError(ValueError):
     """POSE_KEYPOINT data that cannot be read."""
 
@@ -66,6 +77,12 @@ class Person:
             seen = points[:, 2:] > 0
             moved[name] = np.where(seen, np.concatenate([xy, points[:, 2:]], 1), 0).astype(np.float32)
         return Person(**moved)
+
+    def mirrored(self, width: int) -> Person:
+        """The person in a mirror, whose left is the own right: x becomes width - x."""
+        seen = self.mapped((-1, 1), (width, 0))
+        body, face = (getattr(seen, name)[list(order)] for name, order in _MIRRORED.items())
+        return Person(body, face, left_hand=seen.right_hand, right_hand=seen.left_hand)
 
 
 @dataclass(eq=False)
@@ -109,6 +126,10 @@ class PoseSequence:
         scale = (width / (self.width - 2 * x), height / (self.height - 2 * y))
         frames = [[p.mapped(scale, (-x * scale[0], -y * scale[1])) for p in people] for people in self.frames]
         return PoseSequence(frames, height, width, self.tracked)
+
+    def mirrored(self) -> PoseSequence:
+        """The sequence in a mirror: left and right exchanged, of the picture and of everybody in it."""
+        return replace(self, frames=[[person.mirrored(self.width) for person in people] for people in self.frames])
 
     def without(self, *groups: str) -> PoseSequence:
         """The sequence with whole joint groups ("face", "left_hand" ...) left out."""

@@ -131,6 +131,7 @@ class Cache(Section):
     variants: int = Field(1, ge=0)
     # the prompt: as `data` fused it, or the two texts that it was fused from, one after the other
     text: Literal["fused", "concatenated"] = "fused"
+    mirror: bool = False  # each sample to train on a second time, left and right exchanged
     shard: int = Field(48, gt=0)
     workers: int = Field(0, ge=0)  # processes; 0: one a core on the CPU, one a GPU
     augment: Augment = Augment()

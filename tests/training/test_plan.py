@@ -353,6 +353,8 @@ def test_clips_of_the_manifest_are_counted(run: Any, tmp_path: Path) -> None:
     _, out, _ = run(f"preset: wan2.1_i2v_14b\ncache: {{manifest: {manifest.as_posix()}}}", "--json")
     plan = json.loads(out)
     assert plan["clips"] == 3 and plan["disk"] == 3 * plan["disk_per_clip"]["total"]
+    mirrored = f"preset: wan2.1_i2v_14b\ncache: {{manifest: {manifest.as_posix()}, validation_share: 0.3, mirror: true}}"
+    assert json.loads(run(mirrored, "--json")[1])["clips"] == 5  # two of the three are trained on, and seen twice
 
 
 def test_a_list_of_the_users_is_counted_until_there_are_clips(run: Any, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from training.config import Config
 from training.errors import UserError
 from training.latents import header
 from training.latents.encode import Maker, read_poses
+from training.latents.mirror import in_mirror
 from training.latents.skeletons import convention
 from training.manifest import Sample
 
@@ -80,6 +81,8 @@ def split(settings: Config) -> dict[str, list[Sample]]:
     shared = {s.source_sha256 for s in train if s.source_sha256} & {s.source_sha256 for s in held_out}
     if shared:
         raise UserError(f"training and validation share {len(shared)} source files ({sorted(shared)[0][:12]} ...), expected none")
+    if settings.cache.mirror:
+        train = [*train, *map(in_mirror, train)]
     return {"train": train, "validation": held_out}
 
 

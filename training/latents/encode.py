@@ -19,6 +19,7 @@ from training.backbones.base import Context, Encoders
 from training.config import Augment
 from training.errors import UserError
 from training.latents import skeletons
+from training.latents.mirror import Mirrored, as_shown
 from training.manifest import Sample
 from training.video import read_clip
 
@@ -39,7 +40,8 @@ def read_poses(sample: Sample) -> PoseSequence:
         raise UserError(f"sample {sample.id}: {sample.poses} can't be read as POSE_KEYPOINT ({error})") from error
     if len(sequence) != sample.frames:
         raise UserError(f"sample {sample.id}: {sample.poses} has {len(sequence)} frames, expected the clip's {sample.frames}")
-    return sequence.fitted(sample.height, sample.width)
+    fitted = sequence.fitted(sample.height, sample.width)
+    return fitted.mirrored() if isinstance(sample, Mirrored) else fitted
 
 
 def read_target(sample: Sample) -> np.ndarray:
@@ -48,7 +50,7 @@ def read_target(sample: Sample) -> np.ndarray:
     expected = (sample.frames, sample.height, sample.width, 3)
     if frames.shape != expected:
         raise UserError(f"sample {sample.id}: {sample.target_video} is {frames.shape}, expected {expected} as its line says")
-    return frames
+    return as_shown(sample, frames)
 
 
 def read_reference(sample: Sample, target: np.ndarray) -> np.ndarray:
@@ -58,7 +60,7 @@ def read_reference(sample: Sample, target: np.ndarray) -> np.ndarray:
     picture = read_image(sample.reference_image)
     if picture.shape != target.shape[1:]:
         raise UserError(f"sample {sample.id}: {sample.reference_image} is {picture.shape}, expected {target.shape[1:]}")
-    return picture
+    return as_shown(sample, picture)
 
 
 def read_driver(sample: Sample, spec: ClipSpec) -> np.ndarray:
@@ -74,7 +76,7 @@ def read_driver(sample: Sample, spec: ClipSpec) -> np.ndarray:
     expected = (spec.driven, sample.height, sample.width, 3)
     if frames.shape != expected:
         raise UserError(f"sample {sample.id}: {sample.driving_video} gives {frames.shape} after the lead-in, expected {expected}")
-    return frames
+    return as_shown(sample, frames)
 
 
 def conditions_of(

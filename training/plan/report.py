@@ -25,7 +25,15 @@ def weights(name: str, config: dict[str, Any]) -> tuple[int, int]:
 
 
 def clips(settings: Config) -> int | None:
-    """Samples of the run's manifest; before there is one, those that `data` is to make; None where only `data` can count them."""
+    """Samples of the run's manifest, those to train on twice with `cache.mirror`; before there is one, those that `data` is to
+    make; None where only `data` can count them."""
+    listed, cache = _listed(settings), settings.cache
+    if listed is None or not cache.mirror:
+        return listed
+    return 2 * listed - (0 if cache.validation else round(cache.validation_share * listed))
+
+
+def _listed(settings: Config) -> int | None:
     path = settings.cache.manifest or settings.out / "clips" / "manifest.jsonl"
     if path.is_file():
         return len(manifest.read(path))
