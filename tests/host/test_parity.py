@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from inside import noise_of, sample, spied, weights
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from toys import (
     FPS,
@@ -29,7 +30,9 @@ from toys import (
 
 from dreamactor_core.clips import ClipSpec, trim_lead_in
 from dreamactor_core.conditions import Condition, build_condition
-from dreamactor_core.layout import SpatialLayout
+from dreamactor_core.contract import Contract
+from dreamactor_core.layout import SpatialLayout, get_layout
+from dreamactor_core.motion_context import get_context
 from dreamactor_core.poses import from_body_joints, to_pose_keypoint
 from dreamactor_core.words import encode_text
 from headless.client import Client, Prompt
@@ -37,7 +40,7 @@ from training import backbones, config
 from training.backbones.marionette import MarionetteEncoders
 from training.data.build import build
 from training.latents import skeletons
-from training.latents.encode import Maker, to_pixels
+from training.latents.encode import Maker, conditions_of, to_pixels
 from training.lora_file import add_lora, load_lora, rank_of
 from training.marionette import backbone
 from training.marionette.train_base import Batch, predict
@@ -81,13 +84,20 @@ def clip_frames(toy_nodes: ModuleType) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="module")
 def from_nodes(small: SimpleNamespace, pack: ModuleType, clip_frames: tuple[np.ndarray, np.ndarray]) -> SimpleNamespace:
     """What In-Context Conditioning makes of them."""
+    return conditioned(pack, small, small.model, clip_frames)
+
+
+def conditioned(
+    pack: ModuleType, small: SimpleNamespace, model: Any, clip_frames: tuple[np.ndarray, np.ndarray]
+) -> SimpleNamespace:
+    """What In-Context Conditioning makes of them for a model with a LoRA."""
     import nodes
 
     reference, driver = (torch.from_numpy(frames).float() / 255 for frames in clip_frames)
     with torch.inference_mode():
         text = [nodes.CLIPTextEncode().encode(small.clip, words)[0] for words in (TEXT, "")]
         made = pack.nodes.conditioning.InContextConditioning.execute(
-            *text, small.model, small.vae, reference[None], driver, SIZE, SIZE, LENGTH, FPS, LEAD_IN / FPS, "letterbox"
+            *text, model, small.vae, reference[None], driver, SIZE, SIZE, LENGTH, FPS, LEAD_IN / FPS, "letterbox"
         ).args
     return SimpleNamespace(**dict(zip(("positive", "negative", "latent", "composite", "mask", "info"), made, strict=True)))
 
@@ -200,24 +210,33 @@ def test_diffusers_and_the_host_agree_on_the_output(
             assert_close(call.out, out, 1e-4, f"output at timestep {float(call.timestep):.0f}")
 
 
+@pytest.mark.parametrize("name", [SHIPPED_LORA, "marionette_pose_cached.safetensors", "marionette_rgb.safetensors"])
 def test_a_shipped_lora_samples_in_the_host_as_in_training(
-    pack: ModuleType, small: SimpleNamespace, from_nodes: SimpleNamespace, from_training: Condition
+    pack: ModuleType, small: SimpleNamespace, clip_frames: tuple[np.ndarray, np.ndarray], name: str
 ) -> None:
-    """The exported file through loader and KSampler, and through training's own sampler."""
-    name, steps = SHIPPED_LORA, 4  # the host's levels are thousandths, of which 4 steps take exact quarters
+    """The exported file through loader and KSampler, and through training's own sampler, in the context that the file names."""
+    steps = 4  # the host's levels are thousandths, of which 4 steps take exact quarters
     with torch.inference_mode():
         patched = pack.nodes.loaders.LoraLoader.execute(small.base, name, 1.0).args[0]
-    got = sample(patched, from_nodes.positive, from_nodes.negative, from_nodes.latent, steps)["samples"]
+    given = conditioned(pack, small, patched, clip_frames)
+    got = sample(patched, given.positive, given.negative, given.latent, steps)["samples"]
     trainer, path = backbones.get(config.Backbone(name="marionette", dtype="float32")), backbone.LORA_FOLDER / name
-    network = trainer.load_transformer()
+    with safe_open(path, "pt") as file:
+        context = Contract.from_metadata(file.metadata(), name).motion_context
+    network, layout = trainer.load_transformer(), get_layout("spatial", context)
+    trainer.use_context(network, get_context(context))
     add_lora(network, rank_of(path))
     load_lora(network, path, trainer.rename)
-    text = trainer.collate([{"text": row} for row in encode_text(backbone.load_words(), [TEXT])])
+    reference, driver = clip_frames
+    (made,) = conditions_of(MarionetteEncoders(torch.device("cpu"), torch.float32), layout, [reference], [driver], SPEC)
+    latents = made.pop("condition")[None]
+    told = trainer.collate([{"text": encode_text(backbone.load_words(), [TEXT])[0]} | made])
     shift = patched.get_model_object("model_sampling").shift
-    expected = training_sample(trainer, network, LAYOUT, from_training.latents, text, steps, shift, [7])
-    assert_close(patched.model.process_latent_in(got), expected, 1e-3, "the sampled composite")
-    plain = sample(small.base, from_nodes.positive, from_nodes.negative, from_nodes.latent, steps)["samples"]
-    assert (got - plain).abs().max() > 0.1, "the LoRA makes a difference"
+    expected = training_sample(trainer, network, layout, latents, told, steps, shift, [7])
+    assert_close(patched.model.process_latent_in(got), expected, 1e-3, "the sampled latents")
+    network.disable_lora()
+    plain = training_sample(trainer, network, layout, latents, told, steps, shift, [7])
+    assert (expected - plain).abs().max() > 0.1, "the LoRA makes a difference"
 
 
 def test_decode_is_the_crop_of_a_full_decode(pack: ModuleType, small: SimpleNamespace, from_nodes: SimpleNamespace) -> None:
