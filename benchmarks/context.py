@@ -12,7 +12,6 @@ already of this recipe is not measured again, so that the trainings may be done,
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 import time
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap
 
-from benchmarks import evidence
+from benchmarks import evidence, kept
 from dreamactor_core.motion_context import CONTEXTS, JOINT
 from headless.atomic import atomic
 from training import ablate
@@ -39,30 +38,9 @@ def trained(recipe: ablate.Recipe) -> list[str]:
     return [name for name, run in recipe.runs.items() if run.verbs[-1] == "train"]
 
 
-def version_of(recipe: ablate.Recipe, name: str) -> str:
-    """A hash of what a finished run is the result of."""
-    return hashlib.sha256(ablate.mark_of(recipe, name).encode()).hexdigest()[:16]
-
-
-def known(path: Path | None, recipe: ablate.Recipe, seed: int, count: int) -> dict[str, dict[str, Any]]:
-    """Rows by run that an earlier call wrote there. Raises UserError for a file of other pairs, of another version of the recipe,
-    or of something else: what it holds may not come again."""
-    if path is None or not path.exists():
-        return {}
-    another = "name another file, or delete this one"
-    try:
-        found = json.loads(path.read_text("utf-8"))
-        rows = {row["run"]: row for row in found["rows"]}
-        drawn = found["seed"], found["pairs"]
-        versions = {name: row["version"] for name, row in rows.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"--json {path} can't be read ({error!r}), expected what an earlier call wrote; {another}") from error
-    old = [name for name, version in versions.items() if name not in recipe.runs or version != version_of(recipe, name)]
-    if drawn != (seed, count):
-        raise UserError(f"--json {path} holds rows of seed {drawn[0]} and {drawn[1]} pairs, expected {seed} and {count}; {another}")
-    if old:
-        raise UserError(f"--json {path} holds a row {old[0]} of another version of the recipe; {another}")
-    return rows
+def version(recipe: ablate.Recipe, name: str) -> str | None:
+    """Of the recipe's run of that name; None when there is none."""
+    return kept.version_of(recipe, name) if name in recipe.runs else None
 
 
 def finished(recipe: ablate.Recipe, rows: Collection[str] = ()) -> list[str]:
@@ -81,7 +59,7 @@ def measure(recipe: ablate.Recipe, name: str, seed: int, count: int) -> dict[str
     network = evidence.load(ablate.folder_of(recipe, name) / "train" / "lora.safetensors", settings)
     pairs = evidence.sample_pairs("human", seed, count)
     figures, _ = evidence.measure_group(network, pairs, seed)
-    about = {"run": name, "version": version_of(recipe, name), "context": settings.motion_context}
+    about = {"run": name, "version": version(recipe, name), "context": settings.motion_context}
     about |= {"steps": settings.train.steps, "seed": settings.train.seed}
     found = evidence.summary(figures)
     kept = {key: found[key] for key in ("n", "psnr_still", "psnr_other", *FIGURES, *(f"{key}_ci" for key in FIGURES))}
@@ -167,7 +145,7 @@ def main() -> None:
         sys.exit(f"error: --speed {args.speed} can't be read ({error!r}), expected what `bench speed --json FILE` wrote")
     try:
         recipe = ablate.load(RECIPE, args.loras)
-        by = known(args.json, recipe, args.seed, args.pairs)
+        by = kept.kept(args.json, "run", args.seed, args.pairs, lambda name: version(recipe, name))
         for name in finished(recipe, by):
             if name in by:
                 continue

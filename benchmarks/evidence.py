@@ -1,13 +1,16 @@
 """The paper's comparisons on the drawn world, where the truth is known: one row for each LoRA of a recipe.
 
     python -m training ablate training/recipes/marionette.yaml    # trains them
-    python run.py bench evidence --json evidence.json --report docs/evidence.md
+    python run.py bench evidence --json docs/evidence.json --report docs/evidence.md
 
 Every row is judged on the same held-out pairs: identities and motions of the test split, which no training seed reaches. Human
 drivers move humans and cartoons; non-human drivers (quadrupeds, birds) another animal of their kind. The paper's pose variant is
 driven by what an estimator of human poses finds, and such a one finds no joints on an animal: with non-human drivers its skeleton
 video is black. What it would do with an estimator that knows animals stands beside it, as `nonhuman_skeleton`, for the rows
 that are compared in it. Proportions are not retargeted: how a driver's build leaks into the result is part of what is asked.
+
+What the JSON file holds already of this recipe is not measured again: trainings may be done, and their LoRAs deleted, one after the
+other. Beside the file, in a folder of its name, lies the line of each row in the picture.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from safetensors import safe_open
 from scipy.stats import bootstrap
 
 from benchmarks import evidence_report as report
+from benchmarks import kept
 from benchmarks.measures import motion_agreement, moving_parts, segment
 from benchmarks.quality import Pair, judge, mean_of, palette_of
 from dreamactor_core.augment import normalise
@@ -37,9 +41,10 @@ from dreamactor_core.motion_context import get_context
 from dreamactor_core.poses import from_body_joints
 from dreamactor_core.skeleton import draw_skeleton
 from headless.atomic import atomic
-from headless.media import write_image
+from headless.media import MediaError, read_image, write_image
 from training import ablate, backbones, config
 from training.errors import UserError
+from training.hashing import sha256
 from training.latents.encode import conditions_of
 from training.lora_file import add_lora, load_lora, rank_of
 from training.marionette.characters import PARTS, Plan
@@ -71,6 +76,7 @@ MORE: dict[str, dict[str, tuple[str, ...]]] = {
 FIGURES = ("psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "size", "motion")
 SPEC = ClipSpec(FRAMES, LEAD_IN, FPS)
 STEPS, SHIFT, _BATCH, _STREAM = 8, 8.0, 12, 7  # steps and shift are the preset's
+_SHOWN = 2  # pairs of each group in the picture
 _NAMES = 150  # pixels beside the picture for the rows' names
 
 
@@ -200,34 +206,45 @@ def measure_group(
     return figures, results
 
 
-def measure(loras: Path, row: str, seed: int, count: int) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
-    """A row of the table, and the results of the first pairs of each group."""
+def version(recipe: ablate.Recipe, row: str) -> str | None:
+    """A hash of what a row's figures come of; None when there is no such row. Raises UserError for a missing file."""
+    if row == TEACHER:
+        return sha256(ROOT / ablate.settings_of(recipe, "synthetic").synthesize.lora)[:16]
+    return kept.version_of(recipe, row) if row in ROWS else None
+
+
+def measure(loras: Path, row: str, seed: int, count: int) -> tuple[dict[str, Any], np.ndarray]:
+    """A row of the table, and its line in the picture."""
     network = load(*file_of(loras, row))
-    found: dict[str, Any] = {"row": row}
+    found: dict[str, Any] = {"row": row, "version": version(ablate.load(RECIPE, loras), row)}
     shown, every = {}, []
     for group in GROUPS:
         pairs = sample_pairs(group, seed, count)
         figures, results = measure_group(network, pairs, seed)
-        found[group], shown[group] = summary(figures), results[:2]
+        found[group], shown[group] = summary(figures), results[:_SHOWN]
         every += figures
         for more, rows in MORE[group].items():
             if row in rows:
                 seen = {"sees_animals": more == SKELETON, "elsewhere": more == ELSEWHERE}
                 found[more] = summary(measure_group(network, pairs, seed, **seen)[0])
-    return found | {key: value for key, value in summary(every).items()}, shown
+    return found | {key: value for key, value in summary(every).items()}, line(shown)
 
 
-def picture(shown: dict[str, dict[str, list[np.ndarray]]], seed: int) -> np.ndarray:
-    """For the first pairs of each group: the driver, the truth, and every row's result, three frames of each."""
-    columns = []
-    for group in GROUPS:
-        for index, pair in enumerate(sample_pairs(group, seed, 2)):
-            clips = [pair.driver.draw()[0][LEAD_IN:], pair.truth[LEAD_IN:], *(rows[group][index] for rows in shown.values())]
-            columns.append(np.concatenate([np.concatenate(list(clip[[4, 9, 14]]), 1) for clip in clips], 0))
-    grid = np.concatenate(columns, 1)
+def line(shown: dict[str, list[np.ndarray]]) -> np.ndarray:
+    """Three frames of each clip of each group, side by side: RGB uint8 (H, W, 3)."""
+    return np.concatenate([frame for group in GROUPS for clip in shown[group] for frame in clip[[4, 9, 14]]], 1)
+
+
+def picture(lines: dict[str, np.ndarray], seed: int) -> np.ndarray:
+    """For the first pairs of each group: the driver, the truth, and every row's result."""
+    pairs = {group: sample_pairs(group, seed, _SHOWN) for group in GROUPS}
+    drivers = line({group: [pair.driver.draw()[0][LEAD_IN:] for pair in own] for group, own in pairs.items()})
+    truths = line({group: [pair.truth[LEAD_IN:] for pair in own] for group, own in pairs.items()})
+    every = {"driver": drivers, "truth": truths, **lines}
+    grid = np.concatenate(list(every.values()), 0)
     names = np.full((grid.shape[0], _NAMES, 3), 255, np.uint8)
-    for line, name in enumerate(("driver", "truth", *shown)):
-        place = (6, line * HEIGHT + HEIGHT // 2)
+    for number, name in enumerate(every):
+        place = (6, number * HEIGHT + HEIGHT // 2)
         cv2.putText(names, name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
     return np.concatenate([names, grid], 1)
 
@@ -262,32 +279,57 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     held_out(parser, LORAS)
     parser.add_argument("--rows", nargs="+", choices=(*ROWS, TEACHER), default=[*ROWS, TEACHER], help="only these")
-    parser.add_argument("--json", type=Path, help="write the rows there")
+    parser.add_argument("--json", type=Path, help="write the rows there, and leave alone those that it holds")
     parser.add_argument("--sheet", type=Path, help="write a picture of every row there")
     parser.add_argument("--report", type=Path, help="put table, comparisons and picture into this Markdown file")
     args = parser.parse_args()
-    found, shown = {"seed": args.seed, "pairs": args.pairs, "steps": STEPS, "rows": []}, {}
     try:
         if args.report:
             report.check(args.report)
-        for row in args.rows:
+        recipe = ablate.load(RECIPE, args.loras)
+        rows = kept.kept(args.json, "row", args.seed, args.pairs, lambda row: version(recipe, row))
+        lines = {row: _read_line(args.json, row) for row in rows}
+        missing = [row for row in args.rows if row not in rows]
+        for row in missing:
             file_of(args.loras, row)  # what is missing is said before anything is measured
-        for row in args.rows:
+        for row in missing:
             started = time.time()
-            line, shown[row] = measure(args.loras, row, args.seed, args.pairs)
-            found["rows"].append(line)
+            rows[row], lines[row] = measure(args.loras, row, args.seed, args.pairs)
             print(f"{row}: {time.time() - started:.0f} s", file=sys.stderr, flush=True)
-            if args.json:
+            if args.json:  # after every row: what is measured is not lost
+                _line_file(args.json, row).parent.mkdir(parents=True, exist_ok=True)
+                write_image(_line_file(args.json, row), lines[row])
                 with atomic(args.json) as partial:
-                    partial.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+                    partial.write_text(json.dumps(_found(args, rows), indent=2) + "\n", "utf-8")
     except UserError as error:
         sys.exit(f"error: {error}")
+    found = _found(args, rows)
+    shown = picture({row["row"]: lines[row["row"]] for row in found["rows"]}, args.seed)
     if args.sheet:
-        write_image(args.sheet, picture(shown, args.seed))
+        write_image(args.sheet, shown)
     if args.report:
-        write_image(args.report.with_suffix(".png"), picture(shown, args.seed))
+        write_image(args.report.with_suffix(".png"), shown)
         report.put(args.report, found)
     print(table(found["rows"]))
+
+
+def _line_file(path: Path, row: str) -> Path:
+    """Where a row's line in the picture is, beside the JSON file."""
+    return path.with_suffix("") / f"{row}.png"
+
+
+def _read_line(path: Path, row: str) -> np.ndarray:
+    """A row's line in the picture. Raises UserError when it is not there."""
+    file = _line_file(path, row)
+    try:
+        return read_image(file)
+    except MediaError as error:
+        raise UserError(f"{path} holds the row {row}, but not its picture ({error}); put that back, or take the row out") from error
+
+
+def _found(args: argparse.Namespace, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What the JSON file holds: rows in the table's order."""
+    return {"seed": args.seed, "pairs": args.pairs, "steps": STEPS, "rows": [rows[row] for row in (*ROWS, TEACHER) if row in rows]}
 
 
 if __name__ == "__main__":

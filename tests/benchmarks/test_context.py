@@ -125,7 +125,7 @@ def test_rows_that_may_not_come_again_stay(tmp_path: Path, runs: list[str], monk
             call(monkeypatch, tmp_path)
     assert file.read_text("utf-8") == before
     with monkeypatch.context() as other:  # what a row is the result of can't be told: that says nothing against the row
-        other.setattr(context, "version_of", lambda recipe, name: ablate.mark_of(recipe, "joint"))
+        other.setattr(context.kept, "version_of", lambda recipe, name: ablate.mark_of(recipe, "joint"))
         other.setattr(ablate, "ROOT", tmp_path)
         with pytest.raises(SystemExit, match=r"error: run joint: there is no .*marionette_pose\.safetensors, which"):
             call(monkeypatch, tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from benchmarks import evidence
 from benchmarks import evidence_report as report
+from headless.media import read_image
 from training import ablate, config
 from training.errors import UserError
 
@@ -89,3 +92,59 @@ def test_rows_that_are_missing_stop_before_the_measuring(tmp_path: Path, monkeyp
     monkeypatch.setattr(sys, "argv", ["evidence", "--loras", str(tmp_path), "--rows", "pose_full"])
     with pytest.raises(SystemExit, match="holds no finished LoRA"):
         evidence.main()
+
+
+@pytest.fixture
+def two_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which rows were measured. Two of the recipe's are finished, or so their marks say."""
+    recipe, measured = ablate.load(evidence.RECIPE, tmp_path), []
+    for name in ("pose_full", "pose_no_text"):
+        (ablate.folder_of(recipe, name) / "train").mkdir(parents=True)
+        (ablate.folder_of(recipe, name) / ablate.DONE).write_text(ablate.mark_of(recipe, name), "utf-8")
+
+    def figures(network: None, pairs: list, seed: int, **seen: bool) -> tuple[list[dict[str, float]], list[np.ndarray]]:
+        results = [np.full_like(pair.truth[evidence.LEAD_IN :], 40 * len(measured)) for pair in pairs]
+        return [dict.fromkeys(evidence.FIGURES, 10.0 + index) for index, _ in enumerate(pairs)], results
+
+    monkeypatch.setattr(evidence, "load", lambda path, settings: measured.append(path.parents[1].name))
+    monkeypatch.setattr(evidence, "measure_group", figures)
+    return measured
+
+
+def call(monkeypatch: pytest.MonkeyPatch, folder: Path, *rows: str, pairs: int = 4) -> list[str]:
+    """Names of the rows that the file holds after a call."""
+    where = ["--loras", str(folder), "--json", str(folder / "rows.json"), "--sheet", str(folder / "sheet.png")]
+    monkeypatch.setattr(sys, "argv", ["evidence", *where, "--pairs", str(pairs), "--rows", *rows])
+    evidence.main()
+    return [row["row"] for row in json.loads((folder / "rows.json").read_text("utf-8"))["rows"]]
+
+
+def test_rows_may_be_measured_one_after_the_other(
+    tmp_path: Path, two_finished: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call(monkeypatch, tmp_path, "pose_no_text") == two_finished == ["pose_no_text"]
+    shutil.rmtree(tmp_path / "pose_no_text")  # its LoRA is gone, its row is not
+    assert call(monkeypatch, tmp_path, "pose_full", "pose_no_text") == ["pose_full", "pose_no_text"], "in the table's order"
+    assert two_finished == ["pose_no_text", "pose_full"], "each once"
+    sheet = read_image(tmp_path / "sheet.png")
+    assert [int(sheet[line * 96 + 48, -1, 0]) for line in (2, 3)] == [80, 40], "the picture has those of both calls"
+    assert call(monkeypatch, tmp_path, "pose_full") == ["pose_full", "pose_no_text"], "a call for some leaves the others"
+    (tmp_path / "rows" / "pose_full.png").unlink()
+    with pytest.raises(SystemExit, match="holds the row pose_full, but not its picture"):
+        call(monkeypatch, tmp_path, "pose_full")
+
+
+def test_rows_of_other_pairs_or_another_recipe_are_not_mixed(
+    tmp_path: Path, two_finished: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(monkeypatch, tmp_path, "pose_full")
+    file = tmp_path / "rows.json"
+    before = file.read_text("utf-8")
+    with pytest.raises(SystemExit, match="holds rows of seed 0 and 4 pairs, expected 0 and 6"):
+        call(monkeypatch, tmp_path, "pose_full", pairs=6)
+    for name, said in (("pose_full", "a row pose_full of another version"), ("pose_old", "a row pose_old of another version")):
+        changed = json.loads(before)
+        changed["rows"][0] |= {"row": name, "version": "0" * 16}
+        file.write_text(json.dumps(changed), "utf-8")
+        with pytest.raises(SystemExit, match=said):
+            call(monkeypatch, tmp_path, "pose_full")
