@@ -123,6 +123,12 @@ def gap_share(synthetic: dict[str, Any], ceiling: dict[str, Any]) -> float:
     return (synthetic["psnr"] - synthetic["psnr_still"]) / (ceiling["psnr"] - ceiling["psnr_still"])
 
 
+def command_of(row: str) -> str:
+    """What trains a row's LoRA. The teacher ships, and is of another recipe."""
+    recipe, run = ("motion_context", "cached_people") if row == "pose_teacher" else ("marionette", row)
+    return f"python -m training ablate training/recipes/{recipe}.yaml --run {run}"
+
+
 def markdown(found: dict[str, Any], picture: str) -> str:
     """All of it."""
     rows = {row["row"]: row for row in found["rows"]}
@@ -133,6 +139,7 @@ def markdown(found: dict[str, Any], picture: str) -> str:
         "areas; in both lower is better; motion: correlation of the parts' paths with the truth's. Each row is one training run: "
         "intervals say how sure the figures of these LoRAs are, not what another training seed would give.",
     ]
+    lines += ["", "What trains a row's LoRA again:", "", *(f"    {command_of(row)}" for row in rows)]
     for group, title in _GROUPS.items():
         lines += ["", f"### {title}", "", *_table(found["rows"], group)]
     lines += ["", "### Comparisons", "", *_comparisons(rows)]

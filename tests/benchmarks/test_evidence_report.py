@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import evidence
 from benchmarks import evidence_report as report
+from training import ablate
 from training.errors import UserError
 
 
@@ -46,8 +47,16 @@ def test_only_what_is_between_the_marks_changes(tmp_path: Path) -> None:
         assert text.startswith(f"before\n{report.BEGIN}\n") and text.endswith(f"\n{report.END}\nafter\n") and "earlier" not in text
     assert "bench evidence --seed 3 --pairs 8" in text and "(evidence.png)" in text
     assert text.count("| rgb_synthetic |") == 2, "a line for each kind of driver"
+    assert "\n    python -m training ablate training/recipes/marionette.yaml --run rgb_synthetic\n" in text
     assert "| text over none | human | pose_full, pose_no_text | +" in text
     assert "pose_temporal" not in text and "ceiling" not in text, "what was not measured is not spoken of"
+
+
+@pytest.mark.parametrize("row", [*evidence.ROWS, evidence.TEACHER])
+def test_each_row_has_a_run_that_trains_it(row: str) -> None:
+    *_, recipe, option, run = report.command_of(row).split()
+    found = ablate.load(evidence.ROOT / recipe)
+    assert option == "--run" and found.runs[run].verbs[-1] == "train"
 
 
 @pytest.mark.parametrize("text", ["", "none", f"{report.END}\n{report.BEGIN}", f"{report.BEGIN}{report.BEGIN}{report.END}"])

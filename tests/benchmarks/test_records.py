@@ -42,3 +42,13 @@ def test_the_quality_is_that_of_the_loras_that_ship() -> None:
         for number, key in zip(numbers, keys, strict=True):
             places = 1 if key.startswith("psnr") else 3 if key.startswith("colour") else 2
             assert number == pytest.approx(row[key], abs=0.51 * 10**-places), (row["variant"], key)
+
+
+def test_drawing_is_as_quick_as_it_was_to_be() -> None:
+    found = record("pose_draw.json")
+    assert found["dwpose"]["median"] >= 400 and found["ratio"]["median"] >= 3
+    pattern = r"Pose Draw makes (\d+) whole-body.+?, (\S+) times as many.+?first\sround.+?(\d+) and (\S+)\stimes"
+    said = re.search(pattern, README, re.DOTALL)
+    assert said is not None
+    rows = (found["dwpose"]["median"], found["ratio"]["median"], found["dwpose"]["first"], found["ratio"]["first"])
+    assert [float(said[k]) for k in (1, 2, 3, 4)] == pytest.approx(rows, rel=0.02)
