@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from comfy_api.latest import io
 
 from ..dreamactor_core.clips import resample_rate
 from ..dreamactor_core.text.budget import SECONDS, Budget, encode, shrink
+from ..dreamactor_core.text.checks import tidy
 from ..dreamactor_core.text.errors import TextError
 from ..dreamactor_core.text.fusion import MODES, ON_BAD_ANSWER, Texts, Writer, check_connected, check_given, make_texts
 from ..dreamactor_core.text.prompts import LANGUAGES, SHIPPED, TASKS, Prompts, frames_in_words, load_prompts, version_of
@@ -93,6 +95,11 @@ def _text_input(name: str, tooltip: str) -> io.Input:
     return io.String.Input(name, multiline=True, force_input=True, optional=True, tooltip=tooltip)
 
 
+def _tidied(text: str | None) -> str | None:
+    """A text that may come from a model that thinks aloud; None: not connected."""
+    return None if text is None else tidy(text)
+
+
 def _tell(node_id: str | None) -> Callable[[str], None]:
     """A callback that shows a line on the node."""
     from server import PromptServer  # the host's, running by then
@@ -144,8 +151,8 @@ class TextFusion(io.ComfyNode):
                 io.Combo.Input("language", options=list(LANGUAGES), default="en", tooltip="Language of the three texts."),
                 io.Combo.Input(
                     "on_bad_answer", options=list(ON_BAD_ANSWER), default="error",
-                    tooltip="If an answer does not keep to the form, even after one request to repair it: stop with an error, or "
-                    "go on with it and a warning on the node.",
+                    tooltip="If an answer does not keep to the form, even after one request to repair it, or a given text does "
+                    "not: stop with an error, or go on with it and a warning on the node. warn takes whatever you write.",
                 ),
                 io.Image.Input("reference", optional=True, tooltip="One image of the character, for its appearance."),
                 io.MultiType.Input(
@@ -210,10 +217,11 @@ class TextFusion(io.ComfyNode):
         timeout: float = DEFAULT_LIMITS.read,
     ) -> io.NodeOutput:
         connected = {"fused_prompt": fused_prompt, "motion_text": motion_text, "appearance_text": appearance_text}
-        given = Texts(*((text or "").strip() for text in connected.values()))
+        connected = {name: _tidied(text) for name, text in connected.items()}
+        given = Texts(*(text or "" for text in connected.values()))
         bar, tell = comfy.utils.ProgressBar(3), _tell(cls.hidden.unique_id)
         warnings = check_connected(mode, connected, _makeable(service, mode, reference, driving, pose_keypoint))
-        warnings += check_given(given, language) if mode != "none" else []
+        warnings += check_given(mode, given, language, on_bad_answer)
 
         def step(text: str) -> str:
             bar.update(1)
@@ -226,15 +234,18 @@ class TextFusion(io.ComfyNode):
             )
         else:
             budget = Budget(sample_fps, longest_side)
-            writer = _writer(service, model, base_url, language, on_bad_answer, patience(timeout), tell)
+
+            @cache  # where nobody is asked, nothing about the service needs to be right
+            def writer() -> Writer:
+                return _writer(service, model, base_url, language, on_bad_answer, patience(timeout), tell, warnings)
+
             texts = make_texts(
                 mode,
                 given,
-                lambda: step(writer.motion(encode(_sampled(driving, driving_fps, budget), budget), budget)),
-                lambda: step(writer.appearance(encode([_one_picture(reference, budget)], budget)[0])),
-                lambda moves, looks: step(writer.fuse(moves, looks)),
+                lambda: step(writer().motion(encode(_sampled(driving, driving_fps, budget), budget), budget)),
+                lambda: step(writer().appearance(encode([_one_picture(reference, budget)], budget)[0])),
+                lambda moves, looks: step(writer().fuse(moves, looks)),
             )
-            warnings += writer.warnings
         bar.update_absolute(3)
         for warning in warnings:
             logging.warning("DreamActor Text Fusion: %s", warning)
@@ -243,14 +254,21 @@ class TextFusion(io.ComfyNode):
 
 
 def _writer(
-    service: str, model: str, base_url: str, language: str, on_bad_answer: str, limits: Limits, tell: Callable[[str], None]
+    service: str,
+    model: str,
+    base_url: str,
+    language: str,
+    on_bad_answer: str,
+    limits: Limits,
+    tell: Callable[[str], None],
+    warnings: list[str],
 ) -> Writer:
     from ..dreamactor_core.text.ask import Asker
     from ..dreamactor_core.text.cache import AnswerCache
 
     poll = comfy.model_management.throw_exception_if_processing_interrupted
     asker = Asker(service, model, base_url, _folder() / "keys.txt", limits, poll)
-    return Writer(asker, _prompts(language), AnswerCache(_folder() / "text_cache"), on_bad_answer, tell)
+    return Writer(asker, _prompts(language), AnswerCache(_folder() / "text_cache"), on_bad_answer, tell, warnings)
 
 
 def _makeable(service: str, mode: str, reference: Any, driving: Any, pose_keypoint: Any) -> set[str]:
@@ -341,14 +359,14 @@ class TextPrompt(io.ComfyNode):
     ) -> io.NodeOutput:
         prompts, budget = _prompts(language), Budget(sample_fps, longest_side)
         if task == "fusion":
-            texts = {"motion_text": motion_text, "appearance_text": appearance_text}
+            texts = {"motion_text": _tidied(motion_text), "appearance_text": _tidied(appearance_text)}
             absent = [name for name, text in texts.items() if text is None]
             if absent:
                 raise TextError(
                     f"the task fusion lacks {' and '.join(absent)}, expected both texts; connect two Generate Text nodes"
                 )
             check_connected("fused", texts, makeable=())
-            return io.NodeOutput(prompts.fill("fusion", motion=motion_text, appearance=appearance_text), None)
+            return io.NodeOutput(prompts.fill("fusion", motion=texts["motion_text"], appearance=texts["appearance_text"]), None)
         if task == "motion":
             shown = list(_sampled(images, driving_fps, budget))
             prompt = prompts.fill("motion", frames=frames_in_words(len(shown), budget.fps, prompts.language))

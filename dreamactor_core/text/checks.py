@@ -34,8 +34,12 @@ def _plain(text: str) -> str:
 
 
 def tidy(answer: str) -> str:
-    """The answer without what some models put around it: blanks, and the reasoning of those that think aloud."""
-    return re.sub(r"^\s*<think>.*?</think>", "", answer, flags=re.DOTALL).strip()
+    """The answer without what some models put around it: blanks, and the reasoning of those that think aloud.
+
+    Some have the opening tag in their prompt, and end what they think with a tag that was never opened; of those that are
+    cut off while they think, nothing is left.
+    """
+    return re.sub(r"^.*</think>|^\s*<think>.*", "", answer, flags=re.DOTALL).strip()
 
 
 @lru_cache(maxsize=64)

@@ -104,6 +104,7 @@ def _curves(figure: Figure) -> list[list[_Curve]]:
     feet = (np.maximum(figure.lift, 0), np.maximum(-figure.lift, 0))
     parts = [[_Curve("trunk", "lean", figure.lean)], [_Curve("head", "tilt", figure.tilt)], [_Curve("knees", "bend", figure.knees)]]
     parts += [[_Curve("body", "across", figure.across)], [_Curve("body", "jump", figure.off_ground)]]
+    parts += [[_Curve("figure", "size", figure.nearer)]]
     for side, foot in zip(SIDES, feet, strict=True):
         parts.append([_Curve(f"{side}_arm", "up", figure.arms[side][:, 1]), _Curve(f"{side}_arm", "out", figure.arms[side][:, 0])])
         parts.append([_Curve(f"{side}_leg", "lift", foot), _Curve(f"{side}_leg", "out", figure.legs[side])])

@@ -72,12 +72,14 @@ class Writer:
             self._warn(what, problems)
             return kept
         self.report(f"asking {asker.model.strip()} for the {what}")
-        text = tidy(asker.ask(question))
+        answer = asker.ask(question)
+        text = tidy(answer)
         problems = check(text)
         if problems:
             self.report(f"asking {asker.model.strip()} to repair the {what}")
             listed = "\n".join(f"- {problem}" for problem in problems)
-            repaired = tidy(asker.ask(question.followed_by(text, self.prompts.fill("repair", problems=listed))))
+            # services refuse a conversation in which somebody says nothing
+            repaired = tidy(asker.ask(question.followed_by(text or answer, self.prompts.fill("repair", problems=listed))))
             left = check(repaired)
             if len(left) <= len(problems):
                 text, problems = repaired, left
@@ -95,18 +97,32 @@ class Writer:
             self.warnings.append(f"The {what} does not keep to the form: {'; '.join(problems)}.")
 
 
-def check_given(given: Texts, language: Language) -> list[str]:
-    """Warnings about texts of the user's, or of another node."""
-    checked = (
-        ("motion text", given.motion, check_motion(given.motion, language)),
-        ("appearance text", given.appearance, check_appearance(given.appearance, language)),
-        ("fused prompt", given.fused, check_fusion(given.fused, given.appearance, language)),
-    )
-    return [
-        f"The {what} that was given does not keep to the form: {'; '.join(wrong)}."
-        for what, text, wrong in checked
-        if text and wrong
+def check_given(mode: Mode, given: Texts, language: Language, on_bad_answer: OnBadAnswer) -> list[str]:
+    """Warnings about texts of another node: the answers of a local model, or the user's own.
+
+    Nobody can be asked to repair them. Without text (`none`) they are not used; a prompt that is to stand for a concatenation
+    need not have the form of a fusion.
+
+    Raises:
+        BadAnswerError: a text does not keep to the form, and `on_bad_answer` is `error`.
+    """
+    if mode == "none":
+        return []
+    checked = [
+        ("motion_text", given.motion, check_motion(given.motion, language)),
+        ("appearance_text", given.appearance, check_appearance(given.appearance, language)),
     ]
+    if mode == "fused":
+        checked.append(("fused_prompt", given.fused, check_fusion(given.fused, given.appearance, language)))
+    bad = [(what, text, wrong) for what, text, wrong in checked if text and wrong]
+    warnings = [f"The given {what} does not keep to the form: {'; '.join(wrong)}." for what, _, wrong in bad]
+    if bad and on_bad_answer == "error":
+        texts = "\n".join(f"The {what}: {text}" for what, text, _ in bad)
+        raise BadAnswerError(
+            f"{' '.join(warnings)} Correct it, generate it with another model, or set on_bad_answer to warn, which takes it as it "
+            f"is. {texts}"
+        )
+    return warnings
 
 
 def check_connected(mode: Mode, connected: Mapping[str, str | None], makeable: Collection[str]) -> list[str]:

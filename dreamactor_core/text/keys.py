@@ -6,6 +6,7 @@ A workflow from elsewhere may name any address. A key is therefore bound to its 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -56,8 +57,9 @@ def find_key(url: str, file: Path | None, environment: Mapping[str, str] = os.en
     """The key for the host of `url`, or None.
 
     Looked for in `GEMINI_API_KEY` and `OPENAI_API_KEY` (each for that company's own host), in `DREAMACTOR_API_KEY` (for
-    the host named in `DREAMACTOR_API_HOST`), then in the key file: lines of a host and a key, `#` begins a comment, the
-    first that fits counts. A host may be written as `address.parse_host` says; with a port, it is for that port only.
+    the host named in `DREAMACTOR_API_HOST`), then in the key file: lines of a host and a key, the first that fits counts.
+    `#` at a line's start or after a blank begins a comment; keys may hold one. A host may be written as `address.parse_host`
+    says; with a port, it is for that port only.
 
     Raises:
         TextError: what stands for a host or a key is none, or the file cannot be read as such lines.
@@ -81,7 +83,7 @@ def find_key(url: str, file: Path | None, environment: Mapping[str, str] = os.en
     except (OSError, UnicodeDecodeError):
         lines = ["?"]
     for number, line in enumerate(lines, 1):
-        words, source = line.split("#")[0].split(), f"line {number} of the key file {file}"
+        words, source = re.split(r"(?:^|\s)#", line)[0].split(), f"line {number} of the key file {file}"
         if words and len(words) != 2:
             raise TextError(f"{source} is not a host and a key with a blank between; correct it")
         try:

@@ -64,16 +64,38 @@ _PREPOSITIONS_EN = (
     "in|on|at|by|from|to|for|into|near|under|over|above|behind|against|without|inside|among|between|around|next|across|through"
 )
 
+_FIGURES_EN = "(?:characters?|persons?|people|performers?|dancers?|subjects?|individuals?|figures?(?! (?:of )?(?:eight|8)))"
+_FITTING_EN = "(?:tall|thin|short|small|big|large|tiny|huge|little|orange|cute|pretty|strong|heavy|chinese|japanese|korean|indian"
+_FITTING_EN += "|african|european|american|arab|russian|latin)"
+_JOINING_EN = "and|or|but|as|of|with|while|when|until|before|after|so|then|like|towards?"
+_BETWEEN_EN = rf"(?!(?:{_DETERMINERS_EN}|{_PREPOSITIONS_EN}|{_JOINING_EN})\b)"
+_OF_SOMEBODY_EN = (
+    # a movement or a thing can be that too ("takes short steps", "stands tall", "a thin smile"): here somebody is
+    rf"{_FITTING_EN}(?=(?:,?(?: and| but)? {_BETWEEN_EN}[\w-]+){{0,2}} {_FIGURES_EN}(?![\w-]))",
+    rf"(?<=\bcharacter is ){_FITTING_EN}(?=[.,;]| and\b)",
+)
+
+_WORN_EN = (
+    r"(?:sitting|lying|perched) (?:\w+ )?(?:on|atop|upon|over|around|across) (?:(?:his|her|its|the|their|one) )?"
+    r"(?:(?:bridge|tip|end|top|side|back|crown) of (?:his|her|its|the|their) )?"
+    r"(?:head|nose|forehead|brow|ears?|neck|hips?|waist|shoulders?)"
+)
+
 ENGLISH = Lexicon(
     looks=_PEOPLE_EN
     + _words(r"""
     males?, females?, he, him, his, himself, she, her, hers, herself,
     masculine, feminine, red, blue, green, yellow, black, white, pink,
-    purple, brown, gr[ae]y, beige, turquoise, blond(?:e)?, brunette, redhead(?:ed)?, bald, bearded, curly, freckle[sd]?,
-    tattoo(?:s|ed)?, (?:long|short|dark|fair)-haired, (?:dark|light|fair|pale|tanned)[- ]skin(?:ned)?, skin tone, complexion,
+    purple, brown, gr[ae]y, beige, turquoise, gold, golden, silver, violet, magenta, crimson, scarlet, maroon,
+    blond(?:e)?, brunette, redhead(?:ed)?, bald, bearded, curly, freckle[sd]?, (?:pony|pig)-?tailed,
+    tattoo(?:s|ed)?, \w+-haired, (?:dark|light|fair|pale|tanned)[- ]skin(?:ned)?, skin tone, complexion,
     wear(?:s|ing)?, wore, dressed in, clad, outfit, costume, shirtless, barefoot, elderly, young, old,
-    middle-aged, teenage[rd]?, slim, slender, muscular, chubby, stocky, petite, handsome, beautiful
-    """),
+    middle-aged, teenage[rd]?, slim, slender, muscular, chubby, stocky, fat, petite, handsome, beautiful,
+    asian, caucasian, hispanic, latin[ao], african-american,
+    actress(?:es)?, heroines?, kings?, queens?, princes?, princess(?:es)?, waitress(?:es)?, hostess(?:es)?, ballerinas?,
+    brides?, bridegrooms?, nuns?, sons?, daughters?, brothers?, sisters?, husbands?, wi(?:fe|ves), uncles?, aunts?, mom, mum, dad
+    """)
+    + _OF_SOMEBODY_EN,
     things=_words(r"""
     (?:t-)?shirts?, blouse, skirt, dress, trousers, jeans, shorts, jacket, coat, sweater, hoodie, suit, gown, uniform,
     socks?, shoes?, sneakers?, boots?, sandals?, hats?, cap, scarf, gloves?, necktie, earrings?, necklace, bracelets?,
@@ -102,18 +124,31 @@ ENGLISH = Lexicon(
     fac(?:es|ing) (?:the|left|right|forward|away|us), crossed (?:arms|legs), (?:arms|legs) (?:are )?crossed, cross-legged,
     raised (?:arms?|hands?|fists?|legs?|paws?|wings?),
     (?:arms?|hands?|legs?|paws?|wings?) (?:is |are )?(?:raised|outstretched|lowered), bent (?:arms?|elbows?|legs?|knees?),
-    hands? on (?:its |the |their |his |her )?hips?, gestur(?:e|es|ing), pointing (?:at|to|with)
+    hands? on (?:its |the |their |his |her )?hips?, gestur(?:e|es|ing), pointing (?:at|to|with),
+    perched, flying, crawl(?:s|ing)?(?! (?:up|down|along|across|around|over)), on all fours,
+    (?:arms?|hands?|legs?|knees?|elbows?|paws?|wings?) (?:is |are |held )?(?:\w+ly )?(?:spread|folded|extended|stretched out|bent),
+    wings? (?:is |are |held )?(?:\w+ly )?(?:open|opened|unfurled), legs? (?:is |are |wide )?apart, arms? akimbo,
+    arms? at (?:its |the |their |his |her )sides?, hands? (?:is |are )?clasped,
+    (?:spread|folded|extended|outstretched|outspread|unfurled) (?:arms?|hands?|legs?|paws?|wings?),
+    heads? (?:is |are |held )?(?:\w+ly )?(?:tilted|bowed|cocked|turned|lowered|raised|thrown back), (?:tilted|bowed|cocked) head,
+    tilt(?:s|ing) (?:its|the|their|his|her) head,
+    (?:mouth|lips|jaws?|beak) (?:is |are |hangs )?(?:\w+ly |wide )?(?:open|agape|parted),
+    (?:open|parted) (?:mouth|lips|beak), open-mouthed, (?:mouth|eyes) (?:is |are )?(?:\w+ly )?closed, closed (?:mouth|eyes),
+    tongue (?:is )?(?:hanging |sticking |lolling |poking )?out, wink(?:s|ing)
     """),
     stands=_words("stands?, stood, sits?, sat"),
     pronouns=_words("it, they, he, she, who, characters?, figures?, robots?, creatures?, animals?, dolls?, toys?, mascots?"),
-    limbs=_words("hands?, palms?, fists?, fingers?, arms?"),
+    limbs=_words("hands?, palms?, fists?, fingers?, fingertips?, thumbs?, knuckles?, wrists?, arms?, forearms?"),
     harmless=_words(r"""
     (?:running|walking|dancing|jumping) (?:shoes?|boots?|shorts|stick|cane|tights), jump (?:suits?|ropes?), standing collar,
     stand-up collar, (?:hair|fur|mane|ears?|spikes?|feathers|crest|tufts?|collar) standing (?:up|upright|on end|out|erect),
-    (?:sitting|lying) (?:\w+ )?(?:on|over|around|across) (?:his|her|its|the) (?:head|nose|forehead|brow|ears?|neck|hips?|waist),
     sitting room, palm (?:trees?|lea(?:f|ves)|fronds?|prints?), on the other hand, (?:laugh|smile|frown) lines?,
-    arms? of (?:the|a|an) \w*chair, white of the eyes?, whites of the eyes?
-    """),
+    flying (?:jackets?|goggles|helmets?|suits?|boots?|caps?|coats?|squirrels?|fox|foxes|saucers?|carpets?),
+    (?:hair|mane|scarf|scarves|cape|cloak|ribbons?) flying, (?:of|with) (?:an? |the )?flying \w+,
+    (?:trousers?|pants?|jeans|pyjama) legs? (?:is |are )?\w+, king pigeon, king dancer,
+    arms? of (?:the|a|an) (?:\w*chair|sofa|couch|bench), white of the eyes?, whites of the eyes?
+    """)
+    + (_WORN_EN,),
     humans=_PEOPLE_EN
     + _words(r"""
     persons?, people, humans?, child(?:ren)?, toddler, baby, adults?, teenagers?, dancer, athlete
@@ -171,7 +206,8 @@ CHINESE = Lexicon(
     + _words(r"""
     他, 她, 红色, 蓝色, 绿色, 黄色, 黑色, 白色, 粉色, 紫色, 灰色, 棕色, 橙色, 金发, 黑发, 秃头, 卷发, 长发, 短发, 发型, 雀斑,
     纹身, 肤色, 皮肤白, 穿着, 身穿, 身着, 戴着, 佩戴, 服装, 衣着, 赤脚, 光脚, 年轻, 年老, 老年, 中年, 少年, 苗条, 肌肉发达,
-    健壮, 肥胖, 瘦削, 英俊, 漂亮, 美丽
+    健壮, 肥胖, 胖, 瘦, 高大, 高个, 矮小, 矮个, 英俊, 帅气, 漂亮, 美丽, 金色, 银色, 亚洲人, 亚裔, 白种人, 黑种人, 黑人, 国王, 王后,
+    皇帝, 皇后, 王子, 公主, 丈夫, 妻子, 父亲, 母亲, 爸爸, 妈妈, 爷爷, 奶奶, 哥哥, 弟弟, 姐姐, 妹妹
     """),
     things=_words(r"""
     衬衫, 衣服, 上衣, T恤, 裙, 裤, 外套, 夹克, 毛衣, 西装, 制服, 大衣, 袜, 鞋, 靴, 帽, 围巾, 手套, 领带, 耳环, 项链, 手镯,
@@ -184,14 +220,18 @@ CHINESE = Lexicon(
     poses=_words(r"""
     站着, 站立, 站在, 坐着, 坐在, 跪, 躺, 趴, 蹲, 行走, 走路, 走着, 奔跑, 跑步, 跳跃, 跳舞, 弯腰, 倚靠, 靠在, 挥手, 举起,
     举着手, 抬起, 摆姿势, 姿势, 姿态, 站姿, 坐姿, 微笑, 笑着, 大笑, 皱眉, 注视, 凝视, 看着, 望着, 看向, 面向, 面朝, 叉腰,
-    交叉双臂, 双臂交叉, 双手交叉, 盘腿, 伸出手, 指着
+    交叉双臂, 双臂交叉, 双手交叉, 盘腿, 伸出手, 指着, 抱臂, 抱着双臂, 双臂抱胸, 双臂张开, 张开双臂, 展开双臂, 弯着腿, 屈膝,
+    双腿弯曲, 双腿分开, 四肢着地, 爬行, 爬着, 飞行, 飞翔, 飞着, 栖息在, 停在树, 展开翅膀, 张开翅膀, 翅膀展开, 翅膀张开, 张着翅膀,
+    张着嘴, 张开嘴, 张嘴, 嘴张开, 嘴巴张开, 咧嘴, 吐舌, 伸着舌头, 吐着舌头, 歪着头, 歪头, 低着头, 低头, 抬着头, 抬头, 仰着头, 仰头,
+    侧着头, 踮着脚, 踮脚, 踮起脚, 闭着眼, 闭眼, 眨眼
     """),
     stands=(),
     pronouns=(),
-    limbs=_words("手, 拳, 胳膊, 鼓掌, 拍掌"),
+    limbs=_words("手, 拳, 胳膊, 鼓掌, 拍掌, 拇指, 食指, 中指, 小指, 指尖, 指节, 指关节, 双臂, 左臂, 右臂, 前臂, 上臂, 小臂"),
     harmless=_words(r"""
     其他, 吉他, 脸红, 明白, 空白, 扶手, 把手, 对手, 助手, 歌手, 选手, 水手, 随手, 顺手, 着手, 跑步鞋, 跳舞鞋, 手机, 手提包,
-    手袋, 拳击, 子女, 仙女座, 手表, 手套, 手镯, 手链, 手环, 手杖, 手电, 牛仔, 马尾, 马甲, 鼠标
+    手袋, 拳击, 子女, 仙女座, 手表, 手套, 手镯, 手链, 手环, 手杖, 手电, 牛仔, 马尾, 马甲, 鼠标, 飞行员, 飞行夹克, 飞行帽, 飞行服,
+    飞行头盔, 飞行眼镜, 飞行靴, 爬行动物, 抬头纹, 公主抱, 一张嘴
     """),
     humans=_PEOPLE_ZH
     + _words(r"""

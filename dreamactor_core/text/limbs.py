@@ -1,6 +1,7 @@
 """What moves in a pose sequence: people followed through the frames, and their limbs as curves in body lengths.
 
-Everything is told from joints in the plane of the picture: what is in front and what behind is not known here, and not said.
+Everything is told from joints in the plane of the picture: which limb is in front and which behind is not known here, and not
+said. A body length grows and shrinks with the whole body, which comes nearer then or goes away, and moves no limb by that.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 
 from ..order import steady_people
 from ..poses import BODY, HAND, PoseSequence
+from .sizes import size_of
 
 THRESHOLD = 0.3
 """Joints of a lower confidence are guesses."""
@@ -25,6 +27,10 @@ _FEW = 3  # joints; of whom fewer are seen, nothing can be told
 _GAP = 0.5  # seconds of a loss that is bridged
 _SMOOTH = 0.2  # seconds over which positions are averaged
 _LEAST_SEEN = 0.2  # share of the frames in which somebody must be seen to count
+_SIZE_SMOOTH = 0.3  # seconds over which the size is averaged
+_SIZE_NOISE = 0.02  # spread of a size that does not change
+_NEARER = 1.25
+"""Body lengths that one unit of the logarithm of the size counts as: a quarter larger or a fifth smaller is told."""
 _DEGREES = 40.0
 """An angle that counts as much as one body length: 12 degrees are the smallest movement that is told."""
 
@@ -101,7 +107,7 @@ def _high(values: np.ndarray, share: float = 95.0) -> float:
 
 @dataclass
 class Figure:
-    """One person's limbs over time, in body lengths (neck to hips); NaN where not seen.
+    """One person's limbs over time, in body lengths (neck to hips, at the size of the frame); NaN where not seen.
 
     Attributes:
         arms: Per side, (T, 2): how far out from the shoulder to that side, how far above it, of the hand.
@@ -111,8 +117,9 @@ class Figure:
         lift: (T,) How far the right foot is above the left one.
         knees: (T,) How far the hips have come down towards the feet.
         lean, tilt: (T,) Of the trunk, and of the head against it, towards the own right side, in units of 40 degrees.
-        across: (T,) Place of the body in the picture, growing to the right.
-        off_ground: (T,) Height of the lower foot above where it usually is.
+        across: (T,) Place of the body in the picture, growing to the right, in body lengths of the usual size.
+        off_ground: (T,) Height of the lower foot above where it usually is at that size.
+        nearer: (T,) How much larger the whole body is in the picture than usual, as `_NEARER` says.
         head: Height of the nose above the shoulders.
         backs: Per side, (T,): 1 where the back of the hand faces the viewer, -1 the palm, 0 where it cannot be told.
     """
@@ -127,6 +134,7 @@ class Figure:
     tilt: np.ndarray
     across: np.ndarray
     off_ground: np.ndarray
+    nearer: np.ndarray
     head: float
     backs: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -159,10 +167,27 @@ def _backs(hand: np.ndarray, side: str) -> np.ndarray:
     return np.nan_to_num(facing) * (1 if side == "right" else -1)
 
 
+def _raised(level: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Pixels by which a height in the picture, growing downwards, is above where it is kept at this scale; all (T,).
+
+    Who comes nearer on the ground, or is zoomed in on, has the feet at a height that is linear in the scale.
+    """
+    seen = np.isfinite(level)
+    if not seen.any():
+        return level
+    change = scale - scale[seen].mean()
+    slope = (change * level)[seen].mean() / ((change[seen] ** 2).mean() + _SIZE_NOISE**2)
+    kept = level - slope * change
+    return _high(kept) - kept
+
+
 def figure_of(track: Track, fps: float) -> Figure:
     """Measure a person."""
     body = _smooth(track.body, fps)
-    unit = _unit(body)
+    size = _averaged(size_of(body), round(_SIZE_SMOOTH * fps) // 2)
+    scale = np.exp(size)
+    usual = _unit(body / scale[:, None, None])
+    unit = usual * scale
     hips, neck = (body[:, 8] + body[:, 11]) / 2, body[:, _NECK]
     # where the own right side is in the picture: on the left of somebody who faces the viewer
     width = _median(body[:, 2, 0] - body[:, 5, 0])
@@ -173,7 +198,7 @@ def figure_of(track: Track, fps: float) -> Figure:
     arms, past, elbows, legs, below = {}, {}, {}, {}, {}
     for side in SIDES:
         shoulder, elbow, wrist = (body[:, j] for j in _ARMS[side])
-        arms[side] = np.stack([out[side] * (wrist[:, 0] - shoulder[:, 0]), shoulder[:, 1] - wrist[:, 1]], 1) / unit
+        arms[side] = np.stack([out[side] * (wrist[:, 0] - shoulder[:, 0]), shoulder[:, 1] - wrist[:, 1]], 1) / unit[:, None]
         past[side] = out[side] * (wrist[:, 0] - neck[:, 0]) / unit
         elbows[side] = np.abs(_angle(shoulder - elbow, wrist - elbow))
         hip, _, ankle = (body[:, j] for j in _LEGS[side])
@@ -193,8 +218,9 @@ def figure_of(track: Track, fps: float) -> Figure:
         knees=_high(standing) - standing,
         lean=right * _angle(upright, up) / _DEGREES,
         tilt=right * _angle(trunk, body[:, _NOSE] - neck) / _DEGREES,
-        across=place / unit,
-        off_ground=(_high(level) - level) / unit,
+        across=place / usual,
+        off_ground=_raised(level, scale) / unit,
+        nearer=np.where(np.isfinite(place), _NEARER * size, np.nan),
         head=0.45 if head is None or head <= 0 else head,
         backs={side: _backs(track.hands[side], side) for side in SIDES},
     )  # fmt: skip

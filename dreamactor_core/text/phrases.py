@@ -92,6 +92,11 @@ _EN_OTHERS = {
     ("body", "jump"): {
         "plus": "both feet leave the ground", "minus": "both feet come down to the ground", "plus_back": "the character jumps",
         "minus_back": "both feet come down to the ground and leave it again", "swings": "the character jumps several times"},
+    ("figure", "size"): {
+        "plus": "the whole body comes nearer", "minus": "the whole body goes away",
+        "plus_back": "the whole body comes nearer and goes away again",
+        "minus_back": "the whole body goes away and comes nearer again",
+        "swings": "the whole body comes nearer and goes away several times"},
 }  # fmt: skip
 _EN_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
@@ -188,6 +193,8 @@ _ZH_OTHERS = {
                          "minus_back": "整个身体移向画面左边后又回来", "swings": "整个身体在画面中来回移动"},
     ("body", "jump"): {"plus": "双脚离地", "minus": "双脚落地", "plus_back": "角色跳起", "minus_back": "双脚落地后又离地",
                        "swings": "角色多次跳起"},
+    ("figure", "size"): {"plus": "整个身体靠近", "minus": "整个身体远离", "plus_back": "整个身体靠近后又远离",
+                         "minus_back": "整个身体远离后又靠近", "swings": "整个身体多次靠近又远离"},
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from talker import write_talker
 from toys import ROOT, link, node, replace_links, run_saved, save
 
 from dreamactor_core.text.prompts import load_prompts
-from headless.client import Client, Prompt, files, id_by_title
+from headless.client import Client, Prompt, PromptFailed, files, id_by_title
 from headless.media import Video, read_video
 
 ASSETS = ROOT / "assets"
@@ -88,8 +88,27 @@ def test_pose_with_text_by_a_service(client: Client, protocol: str, tmp_path: Pa
     assert not torch.equal(*heard), "another motion is the same to the network"
 
 
-def test_pose_with_text_by_a_local_model(client: Client, shelf: Path, tmp_path: Path) -> None:
-    """The host's own Generate Text and a Qwen3-VL of its own, small: only the loader differs, which knows large ones alone."""
+def test_pose_with_text_by_a_local_model(client: Client, tmp_path: Path) -> None:
+    """As it is shipped, with a stand-in that keeps to the form in the place of the language model."""
+    prompt = workflow("pose_text_local")
+    del prompt[id_by_title(prompt, "Language model")]
+    for title, answer, pictures in (
+        ("Motion text", stand_ins.MOTION, 6),
+        ("Appearance text", stand_ins.APPEARANCE, 1),
+        ("Fused text", stand_ins.FUSED, 0),
+    ):
+        prompt[f"model {title}"] = {"class_type": "ToyTalker", "inputs": {"answer": answer, "pictures": pictures}}
+        node(prompt, title)["clip"] = [f"model {title}", 0]
+    video, outputs = run(client, prompt, tmp_path)
+    check(video)
+    assert outputs["Fused prompt"]["text"] == [stand_ins.FUSED] and "Text fusion" not in outputs, "it warned"
+
+
+def test_pose_with_text_by_a_network(client: Client, shelf: Path, tmp_path: Path) -> None:
+    """The host's own Generate Text and a Qwen3-VL of its own, small: only the loader differs, which knows large ones alone.
+
+    It can say no word twice, and so cannot keep to the form.
+    """
     answers = {"motion": "The right arm rises and waves.", "appearance": "A blue robot", "fusion": "In this video, one droid hops"}
     asked = load_prompts("en").texts
     write_talker(shelf / "text_encoders" / "talker.safetensors", {asked[task]: text for task, text in answers.items()})
@@ -99,9 +118,13 @@ def test_pose_with_text_by_a_local_model(client: Client, shelf: Path, tmp_path: 
     )
     for task, title in (("motion", "Motion text"), ("appearance", "Appearance text")):
         prompt[task] = {"class_type": "PreviewAny", "inputs": {"source": link(prompt, title)}, "_meta": {"title": task}}
+    with pytest.raises(PromptFailed, match="given motion_text does not keep to the form"):
+        client.run(prompt)
+    node(prompt, "Text fusion")["on_bad_answer"] = "warn"
     video, outputs = run(client, prompt, tmp_path)
     check(video)
     assert [outputs[title]["text"] for title in ("motion", "appearance", "Fused prompt")] == [[text] for text in answers.values()]
+    assert all("does not keep to the form" in warning for warning in outputs["Text fusion"]["text"])
     made, typed = told(client, prompt, answers["fusion"], tmp_path)
     assert torch.equal(made, typed)
     made, typed = told(client, prompt, answers["fusion"].replace("hops", "waves"), tmp_path)

@@ -132,7 +132,13 @@ def test_a_bad_answer_with_a_warning(client: Client, service: Any) -> None:
 def test_the_user_s_own_texts_are_taken(client: Client, service: Any) -> None:
     prompt = text_prompt(service, 500, motion_text=["mine", 0])
     prompt["mine"] = {"class_type": "PrimitiveStringMultiline", "inputs": {"value": "The character waves."}}
-    assert shown(client.run(prompt))[1] == "The character waves."
+    with pytest.raises(PromptFailed, match=r"given motion_text does not keep to the form.*set on_bad_answer to warn"):
+        client.run(prompt)
+    assert not service.requests
+    prompt["text"]["inputs"]["on_bad_answer"] = "warn"
+    outputs = client.run(prompt)
+    assert shown(outputs)[1] == "The character waves."
+    assert "given motion_text does not keep to the form" in outputs["text"]["text"][0]
     assert [request.pictures for request in service.requests] == [1, 0]
     assert "The character waves." in service.requests[1].texts[0]
     prompt["text"]["inputs"] |= {"fused_prompt": ["mine", 0]}
@@ -141,8 +147,13 @@ def test_the_user_s_own_texts_are_taken(client: Client, service: Any) -> None:
 
 
 def test_no_text_asks_nobody(client: Client, service: Any) -> None:
-    assert shown(client.run(text_prompt(service, 500, mode="none"))) == ("", "", "")
+    assert shown(client.run(text_prompt(service, 500, mode="none", model=""))) == ("", "", "")
+    prompt = text_prompt(service, 500, model="", fused_prompt=["mine", 0])
+    prompt["mine"] = {"class_type": "PrimitiveStringMultiline", "inputs": {"value": stand_ins.FUSED}}
+    assert shown(client.run(prompt)) == (stand_ins.FUSED, "", "")
     assert not service.requests
+    with pytest.raises(PromptFailed, match="model is empty"):
+        client.run(text_prompt(service, 500, model=""))
 
 
 def test_an_edited_prompt_is_asked_anew(client: Client, server: HostServer, service: Any) -> None:
@@ -232,7 +243,24 @@ def test_stock_nodes_with_a_local_model_give_the_same_three_texts(client: Client
         }  # fmt: skip
     for task, count in (("appearance", 1), ("fusion", 0)):
         prompt[f"model {task}"]["inputs"]["pictures"] = count
-    assert shown(client.run(prompt)) == (stand_ins.FUSED, stand_ins.MOTION, stand_ins.APPEARANCE)
+    expected = (stand_ins.FUSED, stand_ins.MOTION, stand_ins.APPEARANCE)
+    assert shown(client.run(prompt)) == expected
+    # a model whose prompt opens the tag answers with what it thought and a tag that closes it
+    for task, answer in answers.items():
+        prompt[f"model {task}"]["inputs"]["answer"] = f"She wears red.\n</think>\n\n{answer}"
+    prompt["asked"] = {"class_type": "PreviewAny", "inputs": {"source": ["ask fusion", 0]}}
+    outputs = client.run(prompt)
+    assert shown(outputs) == expected
+    (asked,) = outputs["asked"]["text"]
+    assert stand_ins.MOTION in asked and stand_ins.APPEARANCE in asked and "She wears red" not in asked
+    prompt["model motion"]["inputs"]["answer"] = stand_ins.BAD_MOTION
+    with pytest.raises(PromptFailed, match=r"given motion_text does not keep to the form.*on_bad_answer") as caught:
+        client.run(prompt)
+    assert caught.value.title == "Text"
+    prompt["text"]["inputs"]["on_bad_answer"] = "warn"
+    outputs = client.run(prompt)
+    assert shown(outputs) == (stand_ins.FUSED, stand_ins.BAD_MOTION, stand_ins.APPEARANCE)
+    assert "given motion_text does not keep to the form" in outputs["text"]["text"][0]
 
 
 def test_every_input_is_explained(client: Client) -> None:

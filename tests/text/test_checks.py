@@ -40,6 +40,48 @@ def test_good_motion(text: str) -> None:
 @pytest.mark.parametrize(
     "step",
     [
+        "the right arm is stretched tall",
+        "the back is held tall, the character breathes",
+        "the character stands tall and the other character kneels",
+        "the lips are pressed thin while the character nods",
+        "the character takes short, quick steps",
+        "with a big smile the character nods",
+        "little by little the character sinks",
+        "the right hand draws a large figure of eight in the air",
+        "the character shows a thin smile and small nods towards another character",
+        "the character is short of breath",
+        "the character bends into the king pigeon pose",
+        "the eyes narrow thin, then the character blinks",
+    ],
+)
+def test_words_of_looks_that_are_said_of_a_movement(step: str) -> None:
+    assert check_motion(MOTION.replace("the right arm rises", step)) == []
+
+
+@pytest.mark.parametrize(
+    ("who", "word"),
+    [
+        ("tall", "tall"), ("thin", "thin"), ("fat", "fat"), ("Asian", "asian"), ("tall, slightly older", "tall"),
+        ("short but strong", "short"), ("Chinese", "chinese"), ("gold and silver", 'gold", "silver'), ("ponytailed", "ponytailed"),
+        ("wavy-haired", "wavy-haired"), ("African-American", "african-american"), ("small", "small"),
+    ],
+)  # fmt: skip
+def test_looks_of_the_character(who: str, word: str) -> None:
+    assert f'"{word}"' in told(check_motion(MOTION.replace("the character speaks", f"the {who} character speaks")))
+
+
+@pytest.mark.parametrize("who", ["actress", "king", "heroine", "princess", "bride", "brother", "daughter", "queens"])
+def test_gender_in_a_noun(who: str) -> None:
+    assert f'"{who}"' in told(check_motion(MOTION.replace("the character speaks", f"the {who} speaks")))
+
+
+def test_looks_that_are_said_of_the_character() -> None:
+    assert '"tall"' in told(check_motion(MOTION.replace("the character speaks", "the character is tall and speaks")))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
         "the character runs its fingers through its hair",
         "the right arm moves up to the hair",
         "the character brings the glasses down",
@@ -136,6 +178,10 @@ def test_good_motion_in_chinese(text: str) -> None:
         (MOTION_ZH.replace("角色脸红", "他说话"), '"他"'),
         (MOTION_ZH.replace("右臂抬起", "穿着红色衬衫的右臂抬起"), '"穿着", "红色", "衬衫"'),
         (MOTION_ZH.replace("右臂抬起", "裙摆飘动"), '"裙"'),
+        (MOTION_ZH.replace("角色脸红", "高大的角色说话"), '"高大"'),
+        (MOTION_ZH.replace("角色脸红", "角色帅气地转身"), '"帅气"'),
+        (MOTION_ZH.replace("角色脸红", "国王说话"), '"国王"'),
+        (MOTION_ZH.replace("角色脸红", "瘦角色说话"), '"瘦"'),
         (MOTION, "Chinese"),
     ],
 )
@@ -160,6 +206,14 @@ def test_bad_motion_in_chinese(text: str, problem: str) -> None:
         "A woman whose hat sits low, the woman's collar stands up.",
         "A girl in a dance dress with a hat sitting on her head.",
         "A squat robot in a jump suit.",
+        "A man in a flying jacket with a fold-over collar, open-toed shoes and flying goggles.",
+        "A woman with hair flying loose, and a shirt with a pattern of flying cranes.",
+        "A woman with glasses perched on the bridge of her nose and a parrot perched on her shoulder.",
+        "A boy with open-toed sandals, an open collar and trouser legs folded at the hem.",
+        "A Scottish fold cat with folded ears and an open coat, its fur parted along the back.",
+        "A dragon with large wings, bent horns, a wide mouth and spread-out scales.",
+        "A flying squirrel with a headband and tilted eyes.",
+        "A girl with closed shoes, a jacket with bent zips and a tilted hat.",
     ],
 )
 def test_good_appearance(text: str) -> None:
@@ -184,6 +238,19 @@ def test_good_appearance(text: str) -> None:
         ("A woman in a red coat, looking at the viewer.", '"looking at"'),
         ("A woman in a red coat with crossed arms.", '"crossed arms"'),
         ("A woman in a red coat, hands on her hips.", '"hands on her hips"'),
+        ("A parrot perched on a branch with wings spread.", '"perched", "wings spread"'),
+        ("A green parrot, flying.", '"flying"'),
+        ("A baby in a blue suit, crawling on all fours.", '"crawling", "on all fours"'),
+        ("A woman in a red coat, arms folded.", '"arms folded"'),
+        ("A woman in a red coat, her head tilted to one side.", '"head tilted"'),
+        ("A woman in a red coat, her head slightly turned.", '"head slightly turned"'),
+        ("A woman in a red coat, mouth open.", '"mouth open"'),
+        ("A woman in a red coat with parted lips and closed eyes.", '"parted lips", "closed eyes"'),
+        ("A woman in a red coat, legs bent.", '"legs bent"'),
+        ("A woman in a red coat, knees slightly bent, legs apart.", '"knees slightly bent", "legs apart"'),
+        ("A woman in a red coat, arms at her sides.", '"arms at her sides"'),
+        ("A dog with its tongue hanging out.", '"tongue hanging out"'),
+        ("A bird with spread wings.", '"spread wings"'),
         ("A woman in a red coat.\n\nShe has green eyes.", "line breaks"),
         ("", "empty"),
     ],
@@ -196,6 +263,12 @@ def test_appearance_in_chinese() -> None:
     assert check_appearance(APPEARANCE_ZH, "zh") == []
     assert '"站在"' in told(check_appearance(APPEARANCE_ZH + "她站在海边。", "zh"))
     assert '"微笑"' in told(check_appearance(APPEARANCE_ZH + "面带微笑。", "zh"))
+    problems = told(check_appearance(f"一只绿色的鹦鹉{COMMA}展开翅膀{COMMA}张着嘴。", "zh"))
+    assert '"展开翅膀", "张着嘴"' in problems
+    problems = told(check_appearance(f"一位年轻女性{COMMA}歪着头{COMMA}踮着脚。", "zh"))
+    assert '"歪着头", "踮着脚"' in problems
+    assert check_appearance(f"一位飞行员{COMMA}身穿飞行夹克{COMMA}额头上有抬头纹{COMMA}脸上有一张嘴。", "zh") == []
+    assert check_appearance("一只爬行动物。", "zh") == []
 
 
 @pytest.mark.parametrize(
@@ -303,6 +376,9 @@ def test_fusion_that_begins_otherwise(text: str) -> None:
         ("shows its palms", '"palms"'),
         ("clenches a Fist", '"fist"'),
         ("lifts both arms", '"arms"'),
+        ("lies on the arm of a sofa", None),
+        ("moves its fingertips, a thumb and the knuckles", '"fingertips", "thumb", "knuckles"'),
+        ("bends the wrists and the forearms", '"wrists", "forearms"'),
     ],
 )
 def test_limbs_that_animals_do_not_have(words: str, fault: str | None) -> None:
@@ -322,12 +398,16 @@ def test_fusion_in_chinese() -> None:
     assert check_fusion(f"{opening}抬起前腿{COMMA}爪垫碰到沙发扶手。", "一只猫。", "zh") == []
     assert '"手"' in told(check_fusion(f"{opening}抬起右手。", "一只猫。", "zh"))
     assert '"拳"' in told(check_fusion(f"{opening}握紧拳头。", "一只猫。", "zh"))
+    assert '"拇指", "指尖", "右臂"' in told(check_fusion(f"{opening}伸出拇指{COMMA}指尖触到右臂。", "一只猫。", "zh"))
     assert "must begin" in told(check_fusion("有一只猫。", "一只猫。", "zh"))
 
 
 def test_thinking_aloud_is_left_out() -> None:
     assert tidy(" <think>\nShe waves.\n</think>\n\n A text. ") == "A text."
     assert tidy("A <think> text") == "A <think> text"
+    assert tidy("She waves. A woman, so...\n</think>\n\nA text.") == "A text.", "the prompt had opened the tag"
+    assert tidy("<think>I end with </think>.</think>A text.") == "A text."
+    assert tidy(" <think>\nShe waves and") == "", "it was cut off while it thought"
 
 
 def test_no_list_holds_a_word_twice() -> None:

@@ -63,6 +63,15 @@ def stick(x: float = 256, **degrees: np.ndarray) -> PoseSequence:
     return from_body_joints(joints, SIDE, SIDE)
 
 
+def resized(sequence: PoseSequence, sizes: np.ndarray, centre: tuple[float, float] = (256, 300)) -> PoseSequence:
+    """The same zoomed frame by frame about a point of the picture."""
+    frames = [
+        [person.mapped((size, size), ((1 - size) * centre[0], (1 - size) * centre[1])) for person in people]
+        for people, size in zip(sequence.frames, sizes.tolist(), strict=True)
+    ]
+    return PoseSequence(frames, sequence.height, sequence.width)
+
+
 def told(sequence: PoseSequence) -> str:
     text = describe_motion(sequence, RATE)
     assert check_motion(text) == []
@@ -298,6 +307,73 @@ def test_size_and_place_do_not_matter(scale: float, offset: tuple[float, float])
     assert told(moved) == told(sequence)
 
 
+NEARER, AWAY = "the whole body comes nearer", "the whole body goes away"
+
+
+@pytest.mark.parametrize("centre", [(256, 440), (256, 20)], ids=["feet", "horizon"])
+@pytest.mark.parametrize("last", [0.4, 0.65, 0.9, 1.12, 1.6, 2.5])
+def test_a_figure_that_only_grows_or_shrinks_moves_no_limb(last: float, centre: tuple[float, float]) -> None:
+    """Walking up to the camera, or a zoom."""
+    for pose in ({}, {"right_arm": np.full(T, 100.0), "left_elbow": np.full(T, 90.0)}, {"lean": np.full(T, 15.0)}):
+        for sizes in (ramp(1, last), ramp(1, 1, last, last, last)):
+            text = told(resized(stick(**pose), sizes, centre))
+            expected = told(stick(**pose)).split("Subsequently")[0]
+            said = [step.rstrip(".") for step in re.split(r"\. (?:Then|After that|Finally), |Subsequently, ", text)[1:]]
+            assert text.startswith(expected), text
+            assert {*said} <= {STILL, NEARER if last > 1 else AWAY}, text
+            assert ({*said} == {STILL}) == (0.85 < last < 1.2), text
+
+
+def test_coming_nearer_is_told_in_its_place() -> None:
+    grows = ramp(1, 1, 1.7, 1.7, 1.7)
+    assert told(resized(stick(), grows)) == START + steps(second=NEARER)
+    assert told(resized(stick(), grows[::-1])) == START + steps(third=AWAY)
+    text = describe_motion(resized(stick(), grows), RATE, "zh")
+    assert "接着\uff0c整个身体靠近。" in text and "膝" not in text.split("随后")[1] and check_motion(text, "zh") == []
+    there_and_back = told(resized(stick(), ramp(1, 1, 1, 1, 1, 1.8, 1, 1, 1)))
+    assert there_and_back == START + steps(third="the whole body comes nearer and goes away again")
+
+
+@pytest.mark.parametrize("sizes", [ramp(0.7, 1.4), ramp(1.4, 0.7), ramp(0.9, 1.1)], ids=["nearer", "away", "a little"])
+def test_what_is_moved_while_the_size_changes_is_told_as_without(sizes: np.ndarray) -> None:
+    for moved in (
+        {"right_arm": ramp(0, 0, 120, 120, 120)},
+        {"left_foot": ramp(0, 60, 60, 60, 60)},
+        {"sink": ramp(0, 0, 60, 60, 0)},
+        {"jump": ramp(0, 0, 0, 0, 0, 60, 0, 0, 0)},
+        {"right_leg": ramp(0, 35, 0, 0, 0), "left_leg": ramp(0, 35, 0, 0, 0)},
+    ):
+        text = told(resized(stick(**moved), sizes))
+        for event in (NEARER, AWAY):
+            text = text.replace(f", and {event}", "").replace(f"{event}, and ", "").replace(event, STILL)
+        assert text == told(stick(**moved))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6])
+def test_limbs_that_look_shorter_change_no_size(share: float) -> None:
+    """Arms and legs towards the viewer, a bow, a turn to the side: each shortens some parts alone."""
+    for name in ("limbs", "trunk", "width"):
+        sequence = stick()
+        for people, by in zip(sequence.frames, ramp(1, 1, share, share, share), strict=True):
+            body = people[0].body
+            if name == "limbs":
+                for root, *rest in ((2, 3, 4), (5, 6, 7), (8, 9, 10), (11, 12, 13)):
+                    body[rest, :2] = body[root, :2] + by * (body[rest, :2] - body[root, :2])
+            elif name == "trunk":
+                body[[0, 1, 2, 3, 4, 5, 6, 7, 14, 15, 16, 17], 1] += (1 - by) * 100
+            else:
+                body[:, 0] = 256 + by * (body[:, 0] - 256)
+        text = told(sequence)
+        assert NEARER not in text and AWAY not in text, (name, text)
+
+
+def test_marionette_s_zoom_moves_no_limb() -> None:
+    for index in range(4):
+        still = scene("human", only(), index)
+        zoomed = resized(still, np.linspace(0.7, 1.3, len(still)), (WIDTH / 2, HEIGHT * 0.3))
+        assert describe_motion(zoomed, FPS).replace(NEARER, STILL) == describe_motion(still, FPS)
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("seed", range(60))
 def test_whatever_is_seen_gives_a_text_or_the_documented_error(seed: int) -> None:
@@ -335,6 +411,7 @@ def test_real_people_keep_to_the_form(real: tuple[PoseSequence, float]) -> None:
     for language in LANGUAGES:
         assert check_motion(describe_motion(*real, language), language) == []
     assert describe_motion(*real) == describe_motion(*real)
+    assert NEARER not in describe_motion(*real) and AWAY not in describe_motion(*real), "they stay where they are"
 
 
 def test_real_people_in_a_mirror(real: tuple[PoseSequence, float]) -> None:

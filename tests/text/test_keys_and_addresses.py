@@ -104,6 +104,12 @@ def test_the_key_file(tmp_path: Path) -> None:
     assert found(OPENAI, file, OPENAI_API_KEY="from-outside") == "from-outside"
 
 
+def test_a_key_may_hold_a_hash(tmp_path: Path) -> None:
+    file = tmp_path / "keys.txt"
+    file.write_text("other.example sk-abc#def#ghi\t#old one\n #api.openai.com gone-key\n", "utf-8")
+    assert (found(OTHER, file), found(OPENAI, file)) == ("sk-abc#def#ghi", None)
+
+
 LOCAL = "http://127.0.0.1:8000/v1"
 
 

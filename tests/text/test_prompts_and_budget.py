@@ -12,8 +12,8 @@ from PIL import Image
 
 from dreamactor_core.text.budget import Budget, encode
 from dreamactor_core.text.checks import CONNECTIVES, FUSED_OPENING, OPENING
-from dreamactor_core.text.errors import TextError
-from dreamactor_core.text.fusion import Texts, check_connected, check_given, make_texts
+from dreamactor_core.text.errors import BadAnswerError, TextError
+from dreamactor_core.text.fusion import ON_BAD_ANSWER, Texts, check_connected, check_given, make_texts
 from dreamactor_core.text.prompts import LANGUAGES, SHIPPED, Language, frames_in_words, load_prompts, version_of
 
 
@@ -148,7 +148,20 @@ def test_an_unknown_mode() -> None:
         make_texts("both", Texts(), never, never, never)  # type: ignore[arg-type]
 
 
-def test_given_texts_are_looked_at_and_not_refused() -> None:
-    warnings = check_given(Texts(motion="She waves.", appearance="A cat."), "en")
-    assert len(warnings) == 1 and warnings[0].startswith("The motion text that was given does not keep to the form")
-    assert check_given(Texts(), "en") == []
+def test_given_texts_are_refused_or_warned_of_as_the_user_chose() -> None:
+    given = Texts("In the video, a cat shows its thumb.", "She waves.", "A cat.")
+    for name, text in (("motion_text", given.motion), ("fused_prompt", given.fused)):
+        with pytest.raises(BadAnswerError, match=rf"given {name} does not keep to the form: .*on_bad_answer(.|\n)*{name}: {text}"):
+            check_given("fused", given, "en", "error")
+    motion, fused = check_given("fused", given, "en", "warn")
+    assert motion.startswith("The given motion_text does not keep to the form") and '"she"' in motion
+    assert fused.startswith("The given fused_prompt does not keep to the form") and '"thumb"' in fused
+    for choice in ON_BAD_ANSWER:
+        assert check_given("fused", Texts(), "en", choice) == []
+        assert check_given("none", given, "en", choice) == [], "it is not used"
+
+
+def test_a_concatenation_that_is_given_need_not_be_a_fusion() -> None:
+    assert check_given("concatenated", Texts("A cat. It moves.", "", "A cat."), "en", "error") == []
+    with pytest.raises(BadAnswerError, match="appearance_text does not keep"):
+        check_given("concatenated", Texts("A cat. It moves.", "", "A cat with wings spread."), "en", "error")
