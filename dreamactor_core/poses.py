@@ -3,7 +3,8 @@
 POSE_KEYPOINT is a list with one dict per frame: `people` (list of dicts), `canvas_width`, `canvas_height`. A person
 has `pose_keypoints_2d` (18 joints), and may have `face_keypoints_2d` (70), `hand_left_keypoints_2d` and
 `hand_right_keypoints_2d` (21 each): flat lists of x, y, confidence, or null. Coordinates are pixels of the canvas,
-or, in some writers' files, fractions of it; both are read. A writer that follows people through the clip gives each their
+or, in some writers' files, fractions of it; both are read. A frame that says `coordinates`: "pixels", as ours do, is taken at
+its word, of others the joints tell. A writer that follows people through the clip gives each their
 OpenPose `person_id`, a list of one number, -1 where not known: the place in the list is then taken for the person.
 """
 
@@ -23,6 +24,9 @@ BODY, FACE, HAND = 18, 70, 21
 
 FARTHEST = 1e6
 """Pixels from the canvas' corner beyond which a coordinate is an estimator's failure, not a joint out of frame."""
+
+_UNIT, _PIXELS = "coordinates", "pixels"
+_FRACTION = 2.0  # canvases from its corner up to which a coordinate may be a fraction of it, as joints may lie outside
 
 _GROUPS = {
     "body": ("pose_keypoints_2d", BODY),
@@ -176,12 +180,32 @@ def _is_tracked(ids: list[list[int | None]]) -> bool:
     return bool(pairs) and None not in people and len(set(places)) == len(set(people)) == len(pairs)
 
 
+def _are_fractions(frames: list[list[Person]]) -> bool:
+    """Whether most of what is seen, by its confidence, is nearer to the corner than any but the smallest pixels are.
+
+    Most of it, for an estimator may throw a single joint anywhere. One in the very corner is there in either unit.
+    """
+    groups = [points for people in frames for person in people for points in person.groups().values()]
+    everything = np.concatenate([_absent(0), *groups]).astype(np.float64)
+    told = everything[(everything[:, 2] > 0) & everything[:, :2].any(1)]
+    near, sure = np.abs(told[:, :2]).max(1) < _FRACTION, np.minimum(told[:, 2], 1)
+    return bool(sure[near].sum() > sure[~near].sum())
+
+
+def _in_pixels(person: Person, width: int, height: int) -> Person:
+    scaled = person.mapped((width, height), (0, 0))
+    for points in scaled.groups().values():
+        points[(np.abs(points[:, :2]) > FARTHEST).any(1)] = 0
+    return scaled
+
+
 def from_pose_keypoint(data: Any) -> PoseSequence:
     """Read POSE_KEYPOINT frames.
 
-    Frames in fractions of the canvas (every seen coordinate below 2, as joints may lie outside, on a canvas larger than 4 pixels)
-    are turned into pixels. A frame without people is kept, empty. Joints that are null, NaN, farther away than FARTHEST or of
-    confidence 0 are not seen. People are tracked where `person_id` says so of everybody: one place for each of them.
+    Frames in fractions of the canvas (most of what is seen has coordinates below 2, on a canvas larger than 4 pixels, and they do
+    not say that they are in pixels) are turned into pixels. A frame without people is kept, empty. Joints that are null, NaN,
+    farther away than FARTHEST or of confidence 0 are not seen. People are tracked where `person_id` says so of everybody: one
+    place for each of them.
 
     Raises:
         PoseFormatError: naming the frame, the person and the field, what was got and what was expected.
@@ -194,6 +218,7 @@ def from_pose_keypoint(data: Any) -> PoseSequence:
         raise PoseFormatError("POSE_KEYPOINT: got zero frames, expected at least one")
     frames: list[list[Person]] = []
     ids: list[list[int | None]] = []
+    in_pixels: list[bool] = []
     sizes: set[tuple[int, int]] = set()
     for t, frame in enumerate(data):
         if not isinstance(frame, dict) or "people" not in frame:
@@ -221,13 +246,16 @@ def from_pose_keypoint(data: Any) -> PoseSequence:
             people.append(Person(**groups))
         frames.append(people)
         ids.append([_id_of(raw) for raw in listed])
+        unit = frame.get(_UNIT)
+        in_pixels.append(isinstance(unit, str) and unit == _PIXELS)
     if len(sizes) > 1:
         raise PoseFormatError(f"frames have {len(sizes)} different canvas sizes {sorted(sizes)}; expected one")
     width, height = sizes.pop()
-    everything = [points[points[:, 2] > 0, :2] for people in frames for p in people for points in p.groups().values()]
-    seen = np.concatenate(everything) if everything else np.zeros((0, 2), np.float32)
-    if len(seen) and min(width, height) > 4 and float(np.abs(seen).max()) < 2.0:
-        frames = [[p.mapped((width, height), (0, 0)) for p in people] for people in frames]
+    if min(width, height) > 4 and _are_fractions([people for people, sure in zip(frames, in_pixels, strict=True) if not sure]):
+        frames = [
+            people if sure else [_in_pixels(person, width, height) for person in people]
+            for people, sure in zip(frames, in_pixels, strict=True)
+        ]
     return PoseSequence(frames, height, width, _is_tracked(ids))
 
 
@@ -264,7 +292,7 @@ def _written(points: np.ndarray) -> list[float]:
 
 
 def to_pose_keypoint(sequence: PoseSequence) -> list[dict[str, Any]]:
-    """Write POSE_KEYPOINT frames in pixels; what was not seen is zeros. People who are tracked have a `person_id`.
+    """Write POSE_KEYPOINT frames in pixels, which say so; what was not seen is zeros. People who are tracked have a `person_id`.
 
     DWPose writes null for a face or a hand that is not there, and so may others, but not everybody reads it: the host's SDPose
     Draw Keypoints and controlnet_aux's colouring of faces fail on it. Zeros are read by all, SDPose's nodes and DWPose's.
@@ -276,7 +304,7 @@ def to_pose_keypoint(sequence: PoseSequence) -> list[dict[str, Any]]:
         ]
         if sequence.tracked:
             written = [{"person_id": [k], **person} for k, person in enumerate(written)]
-        frames.append({"people": written, "canvas_width": sequence.width, "canvas_height": sequence.height})
+        frames.append({"people": written, "canvas_width": sequence.width, "canvas_height": sequence.height, _UNIT: _PIXELS})
     return frames
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,8 +62,18 @@ def _loaded(path: Path, device: session.Device, index: int) -> session.Network:
 
 
 def _identity(file: WeightFile, path: Path) -> str:
-    same = weights.sha256_of(path) == file.sha256
-    return f"{path.name} ({'sha256 as published' if same else 'NOT the published file: another sha256'})"
+    if weights.sha256_of(path) == file.sha256:
+        return f"{path.name} (sha256 as published)"
+    told = f"{path.name} (NOT the published file: another sha256)"
+    logging.warning("DreamActor Pose Extract: %s, expected %s of %s", told, file.sha256, file.sources[0].url)
+    return told
+
+
+def _show(text: str, node_id: str) -> None:
+    """Lines on the node itself."""
+    from server import PromptServer  # the host's, running by then
+
+    PromptServer.instance.send_progress_text(text, node_id)
 
 
 def _people(result: Extracted) -> str:
@@ -91,6 +102,7 @@ class PoseExtract(io.ComfyNode):
             description="Finds people (body, face, hands) or animals in images or a video and follows them, so that each has the "
             "same place in the list in every frame.",
             search_aliases=["dwpose", "rtmw", "rtmpose", "pose estimator", "openpose", "keypoints", "animal pose", "ap10k"],
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.MultiType.Input(
                     "images", types=[io.Image, io.Video],
@@ -166,7 +178,7 @@ class PoseExtract(io.ComfyNode):
         result = extractor(stream.frames, stream.count, stream.rate, host_progress(stream.count))
 
         poses, rate = result.poses, stream.rate
-        report = [
+        lines = [
             f"model: {chosen.title}",
             f"device: {used}, {network.provider} of onnxruntime {session.runtime().__version__}",
             f"frames: {len(poses)} of {poses.width}x{poses.height}" + (f" at {rate:g} fps" if rate else ""),
@@ -175,6 +187,8 @@ class PoseExtract(io.ComfyNode):
             f"weights: {', '.join(_identity(*pair) for pair in files.items())}",
         ]
         if not rate and len(poses) > 1:  # a reference image has none, and needs none
-            report.insert(3, "fps unknown: set fps here, or driving_fps at In-Context Conditioning")
-        preview = torch.from_numpy(result.preview).to(torch.float32).div_(255)
-        return io.NodeOutput(to_pose_keypoint(poses), rate or 0.0, preview, "\n".join(report))
+            lines.insert(3, "fps unknown: set fps here, or driving_fps at In-Context Conditioning")
+        preview, report = torch.from_numpy(result.preview).to(torch.float32).div_(255), "\n".join(lines)
+        if cls.hidden is not None and cls.hidden.unique_id is not None:  # neither outside of a graph
+            _show(report, cls.hidden.unique_id)
+        return io.NodeOutput(to_pose_keypoint(poses), rate or 0.0, preview, report, ui={"text": [report]})

@@ -17,7 +17,7 @@ from .errors import ExtractError, NobodyError
 from .joints import JOINTS, READERS
 from .pose_network import PoseNetwork
 from .session import Network
-from .tracker import Detection, Tracker, looks
+from .tracker import MIN_SEEN, Detection, Tracker, looks
 
 PREVIEWS = 16
 """Pictures in a preview, at most."""
@@ -132,10 +132,7 @@ class Extractor:
         ]
         poses = PoseSequence(frames, *size, tracked=True)
         if not any(person.seen for row in frames for person in row):
-            if any(track.seen for track in tracker.tracks):
-                why, lower = f"there are boxes, but no joint in them has a confidence of {self._least:g}", "min_confidence"
-            else:
-                why, lower = f"no box has a score above {self._threshold:g}", "detection_threshold"
+            why, lower = self._why_nobody(tracker, bool(people))
             raise NobodyError(
                 f"nobody was found in any of the {tracker.frames} frames ({why}), expected somebody in some; lower {lower}, or "
                 f"choose the model for what is to be seen"
@@ -151,6 +148,19 @@ class Extractor:
             at_once=max(sum(t in track.seen for track in people) for t in range(tracker.frames)),
             joined=appearances - len(people),
         )
+
+    def _why_nobody(self, tracker: Tracker, listed: bool) -> tuple[str, str]:
+        """The reason, and what to lower."""
+        boxes = {t for track in tracker.tracks for t in track.seen}
+        if listed:
+            return f"there are boxes, but no joint in them has a confidence of {self._least:g}", "min_confidence"
+        if boxes:
+            return (
+                f"there are boxes in {len(boxes)}, but none that goes on for {MIN_SEEN} frames: they are taken for mistakes of the "
+                f"detector",
+                f"detection_threshold, give stills of several people up to {2 * MIN_SEEN} at a time",
+            )
+        return f"no box has a score above {self._threshold:g}", "detection_threshold"
 
 
 def _small(frame: np.ndarray) -> np.ndarray:

@@ -7,8 +7,8 @@ together, at the least cost in all. Who comes back after a cut or a long absence
 
 from __future__ import annotations
 
-import functools
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -26,7 +26,8 @@ _WHILE = 5  # frames
 _ALIKE = 0.25  # difference of looks up to which somebody who comes in is somebody who left
 _TIE, _FARTHEST = 1e-3, 10.0  # weight of a body size between those who look the same, and body sizes that are told apart
 _COVERED = 0.3  # overlap with another box from which on the colours in it are not only one's own
-_MIN_SEEN = 3
+MIN_SEEN = 3
+"""Frames that somebody is seen in, in a clip of more than twice as many; less is a mistake of the detector."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +106,36 @@ class Track:
         first, box = later.seen[min(later.seen)].box, self.seen[self.last].box
         unlike = unlikeness(self.looks, later.looks)
         off = float(np.linalg.norm(_centre(first) - _centre(box))) / ((_size(box) + _size(first)) / 2)
-        return unlike + _TIE * min(off, _FARTHEST) if self.last < min(later.seen) and unlike <= _ALIKE else np.inf
+        return unlike + _TIE * min(off, _FARTHEST) if unlike <= _ALIKE else np.inf
 
-    def joined(self, later: Track) -> Track:
-        """Both as one person."""
-        return Track(self.seen | later.seen, later.velocity, later.looks, later.last, self.appearances + later.appearances)
+
+def _start(track: Track) -> int:
+    return min(track.seen)
+
+
+def _followed(tracks: Sequence[Track], gap: float = np.inf) -> list[list[Track]]:
+    """Tracks, in order of time, that go on from each other within `gap` frames (1 is the next one).
+
+    Those who come in at one frame are shared out together among those who left, at the least cost in all.
+    """
+    people: list[list[Track]] = []
+    for now, group in itertools.groupby(sorted(tracks, key=_start), key=_start):
+        new, left = list(group), [person for person in people if 0 < now - person[-1].last <= gap]
+        costs = np.array([[person[-1].cost_of_return(one) for one in new] for person in left]).reshape(len(left), len(new))
+        known = {j: left[i] for i, j in matched(costs)}
+        for j, one in enumerate(new):
+            if j in known:
+                known[j].append(one)
+            else:
+                people.append([one])
+    return people
+
+
+def _joined(tracks: Sequence[Track]) -> Track:
+    """Tracks in order of time as one person."""
+    seen = {t: one for track in tracks for t, one in track.seen.items()}
+    last = tracks[-1]
+    return Track(seen, last.velocity, last.looks, last.last, sum(track.appearances for track in tracks))
 
 
 def reunited(tracks: Sequence[Track]) -> list[Track]:
@@ -118,20 +144,23 @@ def reunited(tracks: Sequence[Track]) -> list[Track]:
     Where never more than one is seen at a time, it is one person. Else those who come in are the ones who left before and
     look like them, the most likely first.
     """
-    in_time = sorted(tracks, key=lambda track: min(track.seen))
-    if sum(len(track.seen) for track in in_time) == len({t for track in in_time for t in track.seen}):
-        return [functools.reduce(Track.joined, in_time)] if in_time else []
-    people: list[Track] = []
-    for _, group in itertools.groupby(in_time, key=lambda track: min(track.seen)):
-        new = list(group)
-        costs = np.array([[person.cost_of_return(one) for one in new] for person in people]).reshape(len(people), len(new))
-        known = {j: i for i, j in matched(costs)}
-        for j, one in enumerate(new):
-            if j in known:
-                people[known[j]] = people[known[j]].joined(one)
-            else:
-                people.append(one)
-    return people
+    if sum(len(track.seen) for track in tracks) == len({t for track in tracks for t in track.seen}):
+        return [_joined(sorted(tracks, key=_start))] if tracks else []
+    return [_joined(person) for person in _followed(tracks)]
+
+
+def without_blinks(tracks: Sequence[Track], least: int) -> list[Track]:
+    """The tracks but for those of somebody who is seen in fewer than `least` frames, beside others.
+
+    Who moves too far between two frames to be followed, or is cut to, leaves many short tracks. They count together: each goes
+    on from one of the frame before that looks like it. A track that is alone in its frames stays: it may be the only one's.
+    """
+    crowd = Counter(t for track in tracks for t in track.seen)
+
+    def lasting(run: list[Track]) -> bool:
+        return sum(len(track.seen) for track in run) >= least
+
+    return [track for run in _followed(tracks, gap=1) for track in run if lasting(run) or all(crowd[t] == 1 for t in track.seen)]
 
 
 class Tracker:
@@ -166,12 +195,12 @@ class Tracker:
 
         Prominent is who is seen large and long: what counts is the sum of a person's sizes over the frames.
 
-        In a clip of any length, what is seen in fewer than three frames is not a person but a mistake of the detector.
-        Who left and came back is one person, if anything tells.
+        In a clip of any length, what is seen in fewer than MIN_SEEN frames is not a person but a mistake of the detector. Who left
+        and came back is one person, if anything tells.
         """
-        least = _MIN_SEEN if self.frames > 2 * _MIN_SEEN else 1
-        lasting = [track for track in self.tracks if len(track.seen) >= least]
-        prominent = sorted(reunited(lasting), key=lambda track: -sum(_size(one.box) for one in track.seen.values()))[:most]
+        least = MIN_SEEN if self.frames > 2 * MIN_SEEN else 1
+        people = [person for person in reunited(without_blinks(self.tracks, least)) if len(person.seen) >= least]
+        prominent = sorted(people, key=lambda track: -sum(_size(one.box) for one in track.seen.values()))[:most]
 
         def entry(track: Track) -> tuple[int, float]:
             first = min(track.seen)

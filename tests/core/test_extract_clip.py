@@ -11,7 +11,7 @@ import pytest
 from marker_networks import DOG, Drawn, dot_network, draw, person, rectangle_detector
 
 from dreamactor_core.extract.catalogue import MODELS, PoseModel
-from dreamactor_core.extract.errors import ExtractError
+from dreamactor_core.extract.errors import ExtractError, NobodyError
 from dreamactor_core.extract.extractor import PREVIEW_SIDE, PREVIEWS, Extracted, Extractor
 from dreamactor_core.extract.joints import JOINTS, from_coco_wholebody
 from dreamactor_core.extract.session import load
@@ -126,6 +126,27 @@ def test_one_person_who_is_gone_for_long_or_cut_to_is_one_person(make: Make) -> 
     result = run(make("animal", size=(256, 256)), clip)
     assert (result.seen, result.joined, result.left_out, result.at_once) == ([30], 2, 0, 1)
     assert [people[0].seen for people in result.poses.frames] == [bool(row) for row in clip]
+
+
+@pytest.mark.parametrize("colours", [[1] * 8, [0, 1, 2, 3, 4, 1, 0, 3]])
+def test_the_only_one_is_found_in_every_frame_however_far_they_jump(make: Make, colours: list[int]) -> None:
+    """Fast motion at a low rate, and stills of one person each: nobody is in one place for two frames."""
+    places = [(20, 30), (440, 180), (220, 30), (20, 180), (440, 30), (220, 180), (440, 30), (20, 180)]
+    clip = [[person((x, y, x + 120, y + 130), 17, colour, 5, 1)] for (x, y), colour in zip(places, colours, strict=True)]
+    result = run(make("animal", size=(256, 256)), clip)
+    assert (result.seen, result.left_out) == ([8], 0)
+    for people, (drawn,) in zip(result.poses.frames, clip, strict=True):
+        np.testing.assert_allclose(people[0].body[0, :2], drawn.dots[2], atol=1)
+
+
+def test_who_is_left_out_as_a_mistake_is_not_called_unsure(make: Make) -> None:
+    pair = [person((x, 60, x + 140, 240), 17, k, 6, k) for k, x in enumerate((20, 400))]
+    apart = [[], pair, [], [], [], pair, [], []]
+    with pytest.raises(NobodyError) as caught:
+        run(make("animal", size=(256, 256)), apart)
+    assert "boxes in 2, but none that goes on for 3 frames: they are taken for mistakes of the detector" in str(caught.value)
+    assert "min_confidence" not in str(caught.value)
+    assert run(make("animal", size=(256, 256)), apart[:6]).seen == [2, 2], "of so few nothing is left out"
 
 
 def test_two_in_turn_are_not_one_who_jumps(make: Make) -> None:

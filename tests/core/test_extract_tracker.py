@@ -133,6 +133,37 @@ def test_who_looks_different_afterwards_is_a_new_person() -> None:
     assert green == [GREEN] * 60
 
 
+FAST = [100, 900, 300, 1100, 500, 1300, 700, 1500]  # more than a body from frame to frame: nobody can be followed by places
+
+
+@pytest.mark.parametrize("colours", [[RED] * 8, [RED, BLUE, GREEN, BLUE, RED, GREEN, BLUE, GREEN]])
+def test_the_only_one_in_every_frame_is_there_however_far_apart(colours: list[int]) -> None:
+    """Fast motion at a low rate, or stills, also of several people."""
+    frames = [[seen(x, colour)] for x, colour in zip(FAST, colours, strict=True)]
+    assert names(follow(frames)) == [colours]
+    for stray in (3, 5):
+        (row,) = names(follow([[*one, *([seen(2000, 6)] if t == stray else [])] for t, one in enumerate(frames)]))
+        known = [None if t == stray and colours != [RED] * 8 else colour for t, colour in enumerate(colours)]
+        assert row == known, "where two are seen, and neither looks like anybody, nothing tells who is no mistake"
+
+
+def test_who_moves_fast_among_others_is_told_by_looks() -> None:
+    frames = [[seen(x, RED), seen(1600 - x, BLUE, y=1000), seen(400, GREEN, y=600)] for x in FAST]
+    assert names(follow([people[::-1] for people in frames])) == [[RED] * 8, [GREEN] * 8, [BLUE] * 8]
+    walks = [[seen(100 + 4 * t, RED), seen(400, GREEN, y=600)] for t in range(20)]
+    for t, x in ((8, 900), (9, 1500)):
+        walks[t][0] = seen(x, RED)
+    assert names(follow(walks, patience=0)) == [[RED] * 20, [GREEN] * 20], "two frames between two tracks of the same person"
+
+
+def test_mistakes_here_and_there_are_nobody_though_they_look_the_same() -> None:
+    frames = [[seen(300, RED)] for _ in range(60)]
+    for t, x in ((5, 900), (20, 1500), (21, 600), (34, 2000), (50, 1200)):
+        frames[t].append(seen(x, BLUE))
+    assert names(follow(frames, patience=5)) == [[RED] * 60]
+    assert names(follow([[seen(100, RED)], *[[]] * 6, [seen(100, RED)]])) == [], "two frames of many"
+
+
 def test_who_comes_in_later_comes_later_in_the_list_and_who_leaves_stays() -> None:
     frames = [[seen(300, RED)] for _ in range(40)]
     for t in range(10, 25):

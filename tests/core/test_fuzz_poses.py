@@ -75,6 +75,8 @@ def pose_keypoints(draw: st.DrawFn) -> Any:
                 person["person_id"] = draw(st.one_of(st.just([k]), st.lists(st.integers(-1, 3), max_size=2), junk))
             people.append(person)
         frames.append({"people": people, "canvas_width": width, "canvas_height": height})
+        if draw(st.booleans()):
+            frames[-1]["coordinates"] = draw(st.one_of(st.just("pixels"), junk))
     if wild:
         frame = frames[-1]
         if people and draw(st.booleans()):
@@ -120,6 +122,10 @@ def test_any_data_is_drawn_or_refused(data: Any, style: str, people: bool) -> No
         if sequence is None:
             return
         assert_sound(sequence)
+        again = from_pose_keypoint(to_pose_keypoint(sequence))
+        for row, copies in zip(sequence.frames, again.frames, strict=True):
+            for person, copy in zip(row, copies, strict=True):
+                assert all(np.array_equal(points, getattr(copy, name)) for name, points in person.groups().items())
         if people:
             sequence = normalise(sequence, *SIZE)
             assert_sound(sequence)

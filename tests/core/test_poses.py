@@ -218,11 +218,48 @@ def test_fractions_may_lie_outside_the_canvas() -> None:
     np.testing.assert_allclose(sequence.frames[0][0].body[:, :2], np.float32(body).reshape(-1, 3)[:, :2] * (400, 300), rtol=1e-6)
 
 
-def test_one_joint_beyond_2_makes_everything_pixels() -> None:
-    body = flat(BODY, 0.1, 0.1)
-    body[0] = 2.0
-    sequence = from_pose_keypoint([frame({"pose_keypoints_2d": body})])
-    np.testing.assert_array_equal(sequence.frames[0][0].body, np.float32(body).reshape(-1, 3))
+def fractions(seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).uniform((0, 0, 0.5), (1, 1, 1), (BODY, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("joint", "at"), [(10, (0.4, 2.05)), (13, (-3, 0.5)), (0, (300, 200)), (4, (9e5, -9e5))])
+def test_a_stray_joint_does_not_make_pixels_of_fractions(joint: int, at: tuple[float, float]) -> None:
+    points = fractions()
+    points[joint, :2] = at
+    (person,) = from_pose_keypoint([frame({"pose_keypoints_2d": points.reshape(-1).tolist()})]).frames[0]
+    expected = points * np.float32((832, 480, 1))
+    if np.abs(expected).max() > FARTHEST:
+        expected[joint] = 0
+    np.testing.assert_allclose(person.body, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("corner", [(0, 0, 1), (1.2, 0.4, 0.1)])
+def test_joints_in_the_corner_do_not_make_fractions_of_pixels(corner: tuple[float, float, float]) -> None:
+    """Most of them, as what was not found is written by some: what is at 0 tells nothing, and what is unsure little."""
+    points = np.float32(flat(BODY, 60, 80)).reshape(-1, 3)
+    points[5:] = corner
+    (person,) = from_pose_keypoint([frame({"pose_keypoints_2d": points.reshape(-1).tolist()})]).frames[0]
+    np.testing.assert_array_equal(person.body, points)
+
+
+@pytest.mark.parametrize("size", [(480, 832), (5, 5), (1, 350)])
+def test_what_we_wrote_is_never_taken_for_fractions(size: tuple[int, int]) -> None:
+    """Somebody tiny in the corner, alone and beside a frame of another writer's in fractions."""
+    tiny = PoseSequence([[Person(body=fractions(seed) * 1.9) for seed in (1, 2)], []], *size)
+    ours = json.loads(json.dumps(to_pose_keypoint(tiny)))
+    assert_same(from_pose_keypoint(ours), tiny)
+    theirs = frame({"pose_keypoints_2d": fractions(3).reshape(-1).tolist()}, height=size[0], width=size[1])
+    mixed = from_pose_keypoint([*ours, theirs])
+    assert_same(mixed[:2], tiny)
+    scale = size[::-1] if min(size) > 4 else (1, 1)
+    np.testing.assert_allclose(mixed.frames[2][0].body[:, :2], fractions(3)[:, :2] * scale, rtol=1e-6)
+
+
+@pytest.mark.parametrize("unit", [None, "", "fractions", 1, ["pixels"], np.array(["pixels", "x"]), {"a": 1}])
+def test_another_word_about_the_unit_is_none(unit: Any) -> None:
+    said = {**frame({"pose_keypoints_2d": fractions().reshape(-1).tolist()}), "coordinates": unit}
+    (person,) = from_pose_keypoint([said]).frames[0]
+    np.testing.assert_allclose(person.body, fractions() * np.float32((832, 480, 1)), rtol=1e-6)
 
 
 MALFORMED: list[tuple[str, Any, tuple[str, ...]]] = [

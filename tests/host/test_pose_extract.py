@@ -131,7 +131,9 @@ def test_the_other_models_and_sampling(client: Client, server: HostServer, netwo
     write_video(server.input_dir / "body.mp4", [draw(HEIGHT, WIDTH, [one])] * 24)
     prompt = from_video("body.mp4", model="dwpose", fps=6.0)
     prompt["report"] = node("PreviewAny", source=["extract", 3])
-    report = client.run(prompt)["report"]["text"][0]
+    outputs = client.run(prompt)
+    report = outputs["report"]["text"][0]
+    assert outputs["extract"]["text"] == [report], "on the node as well"
     assert "model: DWPose-l, whole body" in report
     assert "frames: 6 of 320x192 at 6 fps" in report
 
@@ -314,6 +316,24 @@ def test_weights_that_are_something_else(pack: ModuleType, alone: Path, kind: st
     says = "of 17 joints.*get it again" if kind == "other" else "cannot be loaded as an ONNX network.*Delete it"
     with pytest.raises(RuntimeError, match=says):
         extract(pack, as_images(draw(HEIGHT, WIDTH, [stander()])))
+
+
+def test_weights_that_are_not_the_published_ones_are_told_in_the_log(
+    pack: ModuleType, alone: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_networks(alone)
+    images = as_images(draw(HEIGHT, WIDTH, [stander()]))
+    extract(pack, images)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    for name in ("yolox_l.onnx", "rtmpose-m_ap10k_256.onnx"):
+        assert [f"{name} (NOT the published file" in text for text in told].count(True) == 1
+    caplog.clear()
+    weights = import_module(f"{pack.__name__}.dreamactor_core.extract.weights")
+    model = pack.dreamactor_core.extract.catalogue.MODELS["animal"]
+    published = {file.name: file.sha256 for file in (model.detector, model.network)}
+    monkeypatch.setattr(weights, "sha256_of", lambda path: published[path.name])
+    assert "NOT the published" not in extract(pack, images)[3]
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
 def test_missing_files_are_fetched_when_asked_and_only_then(
