@@ -1,23 +1,35 @@
-"""The real backbones at toy dimensions: the same graph runs on them, the LoRA and the masks land where they must."""
+"""The real backbones at toy dimensions: the shipped graphs run on them, the LoRA and the masks land where they must.
+
+The pose graphs are those of their own names: the picture, the video and all models lie under the names in them, those of Pose
+Extract too, which find drawn markers. Only the text encoders, CLIP vision and HunyuanVideo's VAE, which the host knows in one
+size, are stood in.
+"""
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import av
 import pytest
 import torch
+from filmed import provide
 from inside import noise_of, sample, spied, weights
 from safetensors.torch import save_file
+from services import stand_ins
 from toys import (
     FPS,
     HUNYUAN_FEED_FORWARD,
     HUNYUAN_TEXT,
     LEAD_IN,
     LENGTH,
+    RATE,
+    ROOT,
     SIZE,
     WAN_FEED_FORWARD,
     WAN_TEXT,
@@ -28,13 +40,16 @@ from toys import (
     replace_links,
     run_saved,
     save,
+    saved_by,
     toy_rgb,
     write_hunyuan,
     write_hunyuan_vae,
     write_wan,
 )
 
-from headless.client import Client, Prompt
+from dreamactor_core.augment import MARGIN
+from headless.client import Client, Prompt, files, id_by_title
+from headless.media import read_video
 
 HUNYUAN_VAE = "hunyuan_vae.safetensors"
 
@@ -50,6 +65,7 @@ class Backbone:
         modules: Its video feed-forward layers and their shapes.
         experts: Names of its networks, as in file names; one unnamed network if empty.
         clip_vision: Tokens and width of a CLIP vision output to condition on, if any.
+        workflow: Name of the shipped pose graph that is for it, if there is one.
     """
 
     label: str
@@ -60,6 +76,7 @@ class Backbone:
     stride: int = 8
     experts: tuple[str, ...] = ("",)
     clip_vision: tuple[int, int] | None = None
+    workflow: str = ""
 
     @property
     def hunyuan(self) -> bool:
@@ -85,11 +102,15 @@ def _hunyuan(path: Path, seed: int) -> None:
 _HUNYUAN = ("hunyuanvideo-1.5-i2v", _hunyuan, HUNYUAN_FEED_FORWARD, HUNYUAN_TEXT, 16)
 BACKBONES = [
     Backbone("wan21", "wan2.1-i2v-14b", _wan21, WAN_FEED_FORWARD, WAN_TEXT),
-    Backbone("wan21_clip_vision", "wan2.1-i2v-14b", _wan21, WAN_FEED_FORWARD, WAN_TEXT, clip_vision=(257, 1280)),
-    Backbone("wan22", "wan2.2-i2v-a14b", _wan22, WAN_FEED_FORWARD, WAN_TEXT, experts=("high_noise", "low_noise")),
+    Backbone("wan21_clip_vision", "wan2.1-i2v-14b", _wan21, WAN_FEED_FORWARD, WAN_TEXT, clip_vision=(257, 1280),
+             workflow="wan2.1_i2v_14b_pose"),
+    Backbone("wan22", "wan2.2-i2v-a14b", _wan22, WAN_FEED_FORWARD, WAN_TEXT, experts=("high_noise", "low_noise"),
+             workflow="wan2.2_i2v_a14b_pose"),
     Backbone("hunyuan15", *_HUNYUAN),
-    Backbone("hunyuan15_clip_vision", *_HUNYUAN, clip_vision=(9, 1152)),
-]
+    Backbone("hunyuan15_clip_vision", *_HUNYUAN, clip_vision=(9, 1152), workflow="hunyuanvideo1.5_i2v_pose"),
+]  # fmt: skip
+SIDE = 64
+"""Pixels of a side of one half where a skeleton is looked at."""
 
 
 @pytest.fixture(scope="module", params=BACKBONES, ids=lambda made: made.label)
@@ -162,6 +183,76 @@ def test_the_graph_runs_on_it(client: Client, backbone: Backbone, tmp_path: Path
     assert sampled.shape == (1, 32 if backbone.hunyuan else 16, 2, side, 2 * side)
     assert (sampled[..., :side] - given[..., :side]).abs().mean() > 0.1, "nothing was sampled"
     assert (sampled[..., side:] - given[..., side:]).abs().max() < 1e-4, "the driver's half was changed"
+
+
+def pose_graph(backbone: Backbone, shelf: Path) -> Prompt:
+    """The shipped pose workflow at toy size, its models written."""
+    prompt: Prompt = json.loads((ROOT / "workflows" / "api" / f"{backbone.workflow}.json").read_text("utf-8"))
+    wanted = {"length": LENGTH, "steps": 2, "width": SIDE, "height": SIDE, "weight_dtype": "default", "device": "cpu"}
+    networks = []
+    for key, made in prompt.items():
+        kind, inputs = made["class_type"], made["inputs"]
+        inputs |= {field: value for field, value in wanted.items() if field in inputs}
+        inputs |= {field: 1 for field in ("start_at_step", "end_at_step") if inputs.get(field) == 8}
+        stood_in = None
+        if kind == "UNETLoader":
+            backbone.write(shelf / "diffusion_models" / inputs["unet_name"], len(networks))
+            networks.append(inputs["unet_name"])
+        elif kind == "DreamActorLoraLoader":
+            names = [inputs["lora_name"], inputs["low_noise_lora_name"]]
+            for seed, (name, expert) in enumerate(zip(names, backbone.experts, strict=False)):
+                told = contract(backbone.name, variant="pose", normalised=1.0, expert=expert or "both")
+                save_file(lora(backbone.modules, seed=10 + seed), shelf / "loras" / name, told)
+        elif kind == "VAELoader" and backbone.hunyuan:
+            stood_in = ("ToyHunyuanVAELoader", {"vae_name": HUNYUAN_VAE})
+        elif kind == "VAELoader":
+            shutil.copyfile(ROOT / "models" / "vae" / "marionette_vae.safetensors", shelf / "vae" / inputs["vae_name"])
+        elif kind == "CLIPTextEncode":
+            stood_in = ("ToyConditioning", {"tokens": 5, "dim": backbone.text_dim, "seed": int(key)})
+        elif kind == "CLIPVisionEncode":
+            assert backbone.clip_vision is not None
+            stood_in = ("ToyClipVision", dict(zip(("tokens", "dim"), backbone.clip_vision, strict=True)))
+        if stood_in is not None:
+            made["class_type"], made["inputs"] = stood_in
+    assert len(networks) == len(backbone.experts)
+    unused = ("CLIPLoader", "DualCLIPLoader", "CLIPVisionLoader")
+    return {key: made for key, made in prompt.items() if made["class_type"] not in unused}
+
+
+@pytest.mark.parametrize("backbone", [made for made in BACKBONES if made.workflow], indirect=True, ids=lambda made: made.label)
+def test_its_pose_graph_runs_and_follows_the_poses(
+    client: Client, backbone: Backbone, shelf: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    provide(client, shelf, tmp_path_factory.mktemp("material"))
+    prompt = pose_graph(backbone, shelf)
+    watched = save(prompt, frames=link(prompt, "Decode"), skeleton=link(prompt, "Skeleton"))
+    with stand_ins.StandIn("gemini") as service:
+        node(prompt, "Text fusion").update(base_url=service.url, model=backbone.label)
+        outputs = client.run(watched)
+        first = saved_by(client, watched, outputs, tmp_path)
+        assert len(service.requests) == 3
+        watched["other"] = {"class_type": "LoadVideo", "inputs": {"file": "other_video.mp4"}}
+        node(prompt, "Driving poses")["images"] = ["other", 0]
+        second = run_saved(client, watched, tmp_path)
+        assert len(service.requests) == 3, "the text is of the first video still"
+    for found in (first, second):
+        assert found["frames"].shape == (LENGTH - LEAD_IN, SIDE, SIDE, 3)
+        assert found["frames"].isfinite().all() and found["frames"].std() > 0
+        drawn = found["skeleton"].amax(-1) > 0
+        assert drawn.shape[1:] == (SIDE, SIDE) and drawn.any(2).any(1).all(), "nobody is drawn"
+        rows, columns = (drawn.any(0).any(axis).nonzero() for axis in (1, 0))
+        # as the LoRA was trained: on the lower margin, in the middle
+        assert abs(int(rows.max()) - SIDE * (1 - MARGIN)) <= 2 and abs(int(columns.min() + columns.max()) - SIDE) <= 4
+    assert not torch.equal(first["skeleton"], second["skeleton"])
+    assert (first["frames"] - second["frames"]).abs().mean() > 1e-4, "the model does not see the poses"
+    result = client.download(files(outputs[id_by_title(prompt, "Result")])[0], tmp_path / "result.mp4")
+    video = read_video(result)
+    assert (len(video.frames), video.fps) == (LENGTH - LEAD_IN, FPS)
+    with av.open(str(result)) as container:
+        heard = [frame.to_ndarray() for frame in container.decode(audio=0)]
+    assert max(abs(block).max() for block in heard) > 0.1, "the driver's sound is lost"
+    samples = sum(block.shape[-1] for block in heard)
+    assert samples / RATE == pytest.approx((LENGTH - LEAD_IN) / FPS, abs=2048 / RATE)  # encoded in blocks
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,10 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from marker_networks import dot_network, draw, person, rectangle_detector
+from filmed import LENGTH, provide
 from safetensors.torch import save_file
 from services import stand_ins
 from toys import (
@@ -29,16 +28,12 @@ from toys import (
     random_state,
     run_saved,
     save,
-    write_video,
 )
 
 from headless.client import Client, Prompt
-from headless.media import write_image
 
-SIDE, LENGTH, LAYERS = 64, 5, 5
-"""Pixels, frames, and layers: Wan-Animate has something for the face in every fifth."""
-FILMED, FPS = 384, 16
-"""Pixels of a side of the picture and the videos, and their frames per second."""
+SIDE, LAYERS = 64, 5
+"""Pixels, and layers: Wan-Animate has something for the face in every fifth."""
 NAMES = ["wan2.1_vace_14b_pose", "wan2.1_fun_control_1.3b_pose", "wan2.2_fun_control_14b_pose", "wan2.2_animate_14b_pose"]
 
 
@@ -63,23 +58,10 @@ def network(name: str) -> torch.nn.Module:
     )  # fmt: skip
 
 
-def filmed(left: int, step: int, seed: int) -> list[Any]:
-    """Frames of somebody who walks."""
-    boxes = ((left + step * t, 20, left + step * t + 280, 360) for t in range(LENGTH))
-    return [draw(FILMED, FILMED, [person(box, radius=5, seed=seed)]) for box in boxes]
-
-
 @pytest.fixture(scope="module", autouse=True)
 def material(client: Client, shelf: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Picture, video and networks under the names in the workflows, and the small VAE under that of the real one."""
-    folder = tmp_path_factory.mktemp("material")
-    write_image(folder / "character.png", filmed(50, 0, 0)[0])
-    write_video(folder / "driving_video.mp4", filmed(10, 8, 1), FPS)
-    write_video(folder / "other_video.mp4", filmed(90, -8, 2), FPS)
-    for path in folder.iterdir():
-        client.upload(path)
-    rectangle_detector(shelf / "detection" / "yolox_l.onnx")
-    dot_network(shelf / "detection" / "dw-ll_ucoco_384.onnx")
+    provide(client, shelf, tmp_path_factory.mktemp("material"))
     shutil.copyfile(ROOT / "models" / "vae" / "marionette_vae.safetensors", shelf / "vae" / "wan_2.1_vae.safetensors")
 
 

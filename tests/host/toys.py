@@ -104,7 +104,11 @@ def save(prompt: Prompt, **values: list[Any]) -> Prompt:
 
 def run_saved(client: Client, prompt: Prompt, folder: Path) -> dict[str, torch.Tensor]:
     """Run a workflow and return what its `save`s saved."""
-    outputs = client.run(prompt)
+    return saved_by(client, prompt, client.run(prompt), folder)
+
+
+def saved_by(client: Client, prompt: Prompt, outputs: Mapping[str, Any], folder: Path) -> dict[str, torch.Tensor]:
+    """What the `save`s of a workflow saved, of the outputs of its run."""
     found = {}
     for key in prompt:
         if key.startswith("save "):
@@ -113,20 +117,34 @@ def run_saved(client: Client, prompt: Prompt, folder: Path) -> dict[str, torch.T
     return found
 
 
-def write_video(path: Path, frames: Sequence[np.ndarray], fps: int = 24, moments: Sequence[int] | None = None) -> Path:
-    """An mp4 without loss, so that colours are what they were; `moments` are the milliseconds at which frames appear."""
+RATE = 48000
+"""Samples of sound a second."""
+
+
+def write_video(
+    path: Path, frames: Sequence[np.ndarray], fps: int = 24, moments: Sequence[int] | None = None, tone: bool = False
+) -> Path:
+    """An mp4 without loss, so that colours are what they were; `moments` are the milliseconds at which frames appear, `tone`
+    gives it a second of sound."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264rgb", rate=fps, options={"qp": "0", "preset": "ultrafast"})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "rgb24"
         if moments is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
+        heard = container.add_stream("aac", rate=RATE, layout="mono") if tone else None
         for i, picture in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             if moments is not None:
                 frame.pts, frame.time_base = moments[i], Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+        if heard is not None:
+            wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
+            block = av.AudioFrame.from_ndarray(wave[None].astype(np.float32), format="fltp", layout="mono")
+            block.sample_rate = RATE
+            container.mux(heard.encode(block))
+            container.mux(heard.encode())
     return path
 
 
