@@ -14,6 +14,7 @@ from diffusers import (
 )
 
 from training.backbones.base import Context, Encoders, VideoBackbone, pad_tokens, quantized, reading, to_picture
+from training.backbones.hunyuan_vae import work_in_parts
 from training.backbones.trimmed_attention import TrimmedAttention
 from training.errors import UserError
 from training.native import hunyuan_video_15_key
@@ -28,10 +29,11 @@ class HunyuanEncoders(Encoders):
         self, vae: AutoencoderKLHunyuanVideo15, pipeline: HunyuanVideo15ImageToVideoPipeline | None, device: torch.device
     ) -> None:
         self.vae, self.pipeline, self.device = vae.eval().requires_grad_(False), pipeline, device
+        self.precision = vae.dtype
 
     @torch.no_grad()
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        # one by one: the mask of the VAE's attention is wrong for more, and a clip is enough for a GPU
+        # one by one: a clip is enough for a GPU
         made = [self.vae.encode(one.to(self.vae.device, self.vae.dtype)).latent_dist.mode() for one in pixels.split(1)]
         return torch.cat(made).float() * self.vae.config.scaling_factor
 
@@ -75,9 +77,11 @@ class HunyuanBackbone(VideoBackbone):
         return model
 
     def load_encoders(self, device: torch.device, only_vae: bool = False) -> HunyuanEncoders:
-        vae = self.network(AutoencoderKLHunyuanVideo15, "vae", torch.float32)
+        # as ComfyUI and the reference implementation have it
+        vae = self.network(AutoencoderKLHunyuanVideo15, "vae", torch.float16 if device.type == "cuda" else torch.float32)
         if vae.config.latent_channels != self.channels:
             raise UserError(f"{self.part('vae')} has {vae.config.latent_channels} channels, expected {self.channels}")
+        work_in_parts(vae)
         if only_vae:
             return HunyuanEncoders(vae.to(device), None, device)
         for name in ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "image_encoder", "feature_extractor"):
