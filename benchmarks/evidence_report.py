@@ -125,7 +125,7 @@ def gap_share(synthetic: dict[str, Any], ceiling: dict[str, Any]) -> float:
 
 def command_of(row: str) -> str:
     """What trains a row's LoRA. The teacher ships, and is of another recipe."""
-    recipe, run = ("motion_context", "cached_people") if row == "pose_teacher" else ("marionette", row)
+    recipe, run = ("motion_context", "cached_more") if row == "pose_teacher" else ("marionette", row)
     return f"python -m training ablate training/recipes/{recipe}.yaml --run {run}"
 
 
