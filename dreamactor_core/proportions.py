@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .augment import PARENTS, BodyScale
+from .depth import motion_in_depth
 from .poses import BODY, Person
 
 SURE = 0.3
@@ -29,6 +30,8 @@ HIPS = (8, 11)
 _BROAD, _SIDEWAYS = 2.5, 4.0
 """Hips' factor to the torso's, or the inverse: up to the first bodies differ so, beyond the second one is seen from the side, and
 the torso's factor holds. In between it is in between, so that not much hangs on a little."""
+_APART = (("torso", "shoulders"), ("face", "ears", "eyes"), ("lower_legs", "upper_legs"))
+"""Parts that no turn or bow shortens together, and their stand-ins: what changes them alike is motion in depth."""
 _PALM = (5, 9, 13, 17)  # knuckles: the one part of a hand that fingers do not change
 _SAME = 0.02  # directions and shares of length nearer than this: the reference is a frame of the driver itself
 _SAME_VIEW = 0.1  # radians; when all directions are as near as this, bones are foreshortened alike too
@@ -45,7 +48,10 @@ class Proportions:
             reference that is half turned away looks slim, as it does at the shoulders.
         size: Size of the reference's legs (without legs: of its body) in the driver's: what travel is scaled by.
         nearest: The driver's frame whose pose is most like the reference's.
-        same: 1 when that pose is the reference's own, 0 when it is another.
+        same: 1 when that pose is the reference's own, 0 when it is another. Of a driver that moves in depth it must be in the
+            reference's place too: the same pose is there in many sizes.
+        near: Size of the driver's body in each frame (T,), against the first that shows a bone (against `nearest` with `same`): 1
+            throughout without motion in depth.
     """
 
     scale: BodyScale
@@ -53,6 +59,11 @@ class Proportions:
     size: float
     nearest: int
     same: float
+    near: np.ndarray
+
+
+class NothingInCommon(ValueError):
+    """A driver and a reference of which no part can be compared."""
 
 
 def bones_of(bodies: np.ndarray) -> np.ndarray:
@@ -78,24 +89,27 @@ def _across(bones: np.ndarray) -> np.ndarray:
     return out
 
 
-def _nearest(driver: np.ndarray, reference: np.ndarray) -> tuple[int, float, float]:
+def _nearest(driver: np.ndarray, reference: np.ndarray, apart: np.ndarray | None = None) -> tuple[int, float, float]:
     """The frame of `driver` bones (T, 18, 2) most like the `reference` bones (18, 2), how far its directions are off (root
-    mean square of the difference of unit vectors), and its shares of the whole length."""
+    mean square of the difference of unit vectors), and its shares of the whole length. Of frames that are alike the one least
+    `apart` (T,)."""
 
     def of(bones: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         lengths = np.linalg.norm(bones, axis=1, keepdims=True)
         return bones / np.maximum(lengths, 1e-9), bones / max(lengths.sum(), 1e-9)
 
     known = np.isfinite(reference[:, 0]) & np.isfinite(driver[..., 0]).any(0)
-    best, least = (0, np.inf, np.inf), np.inf
+    best, least = (0, np.inf, np.inf), (np.inf, np.inf)
     for t, bones in enumerate(driver):
         both = known & np.isfinite(bones[:, 0])
         if both.any():
             pairs = zip(of(bones[both]), of(reference[both]), strict=True)
             missing = 1 - both.sum() / known.sum()
             turned, grown = (float(np.sqrt(((a - b) ** 2).sum(1).mean()) + missing) for a, b in pairs)
-            if turned + 0.25 * grown < least:  # lengths may differ between bodies; directions tell the pose
-                best, least = (t, turned, grown), turned + 0.25 * grown
+            off = turned + 0.25 * grown  # lengths may differ between bodies; directions tell the pose
+            rank = (off, 0.0) if apart is None else (round(off, 4), float(apart[t]))
+            if rank < least:
+                best, least = (t, turned, grown), rank
     return best
 
 
@@ -152,22 +166,57 @@ def _face_size(person: Person) -> float:
     return float(np.sqrt(((points - points.mean(0)) ** 2).sum(1).mean()))
 
 
-def _rider(sizes: Sequence[float], own: float, nearest: int, view: float) -> float | None:
+def _rider(sizes: np.ndarray, own: float, nearest: int, view: float) -> float | None:
     seen = [size for size in sizes if size > 0]
     return _blend(view, (own, sizes[nearest]), (own, float(np.median(seen)) if seen else 0.0))
+
+
+def _sizes_over_time(bones: np.ndarray, faces: Sequence[float]) -> tuple[np.ndarray, float]:
+    """`motion_in_depth` of a driver's bones (T, 18, 2) and face sizes."""
+    lengths, across = np.linalg.norm(_along(bones), axis=-1), np.linalg.norm(_across(bones), axis=-1)
+    kinds = {name: _longest(lengths, joints, np.ones(lengths.shape, bool)).T for name, joints in PARTS.items()}
+    shoulders = np.linalg.norm(bones[:, 2] - bones[:, 5], axis=-1)
+    eyes, ears = kinds["head"]
+    columns = {
+        "torso": kinds["torso"][0], "shoulders": shoulders, "hips": across[:, HIPS[0]], "face": np.array(faces),
+        "neck": kinds["neck"][0], "eyes": eyes, "ears": ears,
+    } | {name: kinds[name][0] for name in ("upper_arms", "lower_arms", "upper_legs", "lower_legs")}  # fmt: skip
+    order = list(columns)
+    groups = [[order.index(name) for name in group] for group in _APART]
+    return motion_in_depth(np.stack(list(columns.values()), 1), groups)
+
+
+def _places_apart(driver: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """How far joints (T, 18, 3) are from the reference's (18, 3), root mean square in sizes of the reference; inf if none is
+    sure in both."""
+    both = (driver[..., 2] > SURE) & (reference[:, 2] > SURE)
+    squares = np.where(both, ((driver[..., :2].astype(np.float64) - reference[:, :2]) ** 2).sum(-1), 0).sum(1)
+    size = np.ptp(reference[reference[:, 2] > SURE, :2], axis=0).max() if both.any() else 0.0
+    count = both.sum(1)
+    return np.where(count > 0, np.sqrt(squares / np.maximum(count, 1)) / max(float(size), 1e-9), np.inf)
 
 
 def measure(driver: Sequence[Person], reference: Person) -> Proportions:
     """Measure `reference` against the frames of one driver (of which some may see nobody).
 
-    What one of the two does not show is taken from the neighbouring part, else from the size of the body.
+    What one of the two does not show is taken from the neighbouring part, else from the size of the body. Of a driver that moves
+    in depth, sizes count as they would be at its first frame.
 
     Raises:
-        ValueError: the two have nothing in common that could be measured.
+        NothingInCommon: there is nothing of the two that could be compared.
     """
-    bones, own = bones_of(np.array([p.body for p in driver])), bones_of(reference.body)
-    nearest, turned, grown = _nearest(bones, own)
+    bodies = np.array([p.body for p in driver])
+    bones, own = bones_of(bodies), bones_of(reference.body)
+    faces, hands = np.array([_face_size(p) for p in driver]), np.array([_hand_size(p) for p in driver])
+    depth, moves = _sizes_over_time(bones, faces)
+    apart = _places_apart(bodies, reference.body) if moves else None
+    nearest, turned, grown = _nearest(bones, own, apart)
     same, view = float(np.exp(-(((turned + grown) / _SAME) ** 2))), float(np.exp(-((turned / _SAME_VIEW) ** 2)))
+    if apart is not None:
+        same *= 1 - moves + moves * float(np.exp(-((apart[nearest] / _SAME) ** 2)))
+    first = int(np.isfinite(bones[..., 0]).any(1).argmax())
+    near = np.exp(depth - depth[first] - same * (depth[nearest] - depth[first]))
+    bones = bones / near[:, None, None]
     found = {name: _part(kinds, bones, own, nearest, view) for name, kinds in PARTS.items()}
     hips = None
     shown = np.isfinite(bones[:, HIPS, 0])
@@ -175,8 +224,8 @@ def measure(driver: Sequence[Person], reference: Person) -> Proportions:
         hips = _part((HIPS[:1],), _across(bones), _across(own), nearest, view)
         # how broad the hips are must not tell in the torso's length; without both hips of both it does
         found["torso"] = _part(PARTS["torso"], _along(bones), _along(own), nearest, view) or found["torso"]
-    found["hands"] = _rider([_hand_size(p) for p in driver], _hand_size(reference), nearest, view)
-    found["face"] = _rider([_face_size(p) for p in driver], _face_size(reference), nearest, view)
+    found["hands"] = _rider(hands / near, _hand_size(reference), nearest, view)
+    found["face"] = _rider(faces / near, _face_size(reference), nearest, view)
     size = _body_size(found, np.linalg.norm(bones, axis=-1))
     ratios = {}
     for name, stand_ins in _STAND_INS.items():
@@ -187,7 +236,7 @@ def measure(driver: Sequence[Person], reference: Person) -> Proportions:
     more *= float(np.interp(abs(more), np.log([_BROAD, _SIDEWAYS]), [1, 0]))
     hips = ratios["torso"] * float(np.exp(more))
     factors = {joint: ratios[name] for name, kinds in PARTS.items() for kind in kinds for joint in kind}
-    return Proportions(BodyScale(factors, face=ratios["face"], hands=ratios["hands"]), hips, size, nearest, same)
+    return Proportions(BodyScale(factors, face=ratios["face"], hands=ratios["hands"]), hips, size, nearest, same, near)
 
 
 def _body_size(found: dict[str, float | None], lengths: np.ndarray) -> float:
@@ -197,7 +246,7 @@ def _body_size(found: dict[str, float | None], lengths: np.ndarray) -> float:
         if known:
             weights = [np.nanmax(lengths[:, [j for kind in PARTS[n] for j in kind]]) if n in PARTS else 1.0 for n in known]
             return float(np.average([found[name] for name in known], weights=np.nan_to_num(weights) + 1e-9))
-    raise ValueError(
-        "the reference and the driver have no bone in common, expected at least one limb that both show; take another "
-        "reference picture or driver, or check the pose extractor"
+    raise NothingInCommon(
+        f"the reference and the driver have no bone in common, expected at least one limb that both show with a confidence above "
+        f"{SURE:g}; take another reference picture or driver, or check the pose extractor"
     )

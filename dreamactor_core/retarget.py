@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .augment import PARENTS, RIDERS, scale_people
+from .depth import upper_fit
 from .necks import steady
 from .poses import Person, PoseFormatError, PoseSequence
-from .proportions import HIPS, SURE, Proportions, measure
+from .proportions import HIPS, SURE, NothingInCommon, Proportions, bones_of, measure
 
 _LEGS = ((8, 11), (9, 12), (10, 13))  # by level, from the hips down
 _ANKLES = _LEGS[-1]
@@ -22,6 +23,8 @@ _CHAINS = {10: (8, 9), 13: (11, 12)}  # hip and knee above each ankle
 _RESTS, _MOVES = 0.03, 0.1  # leg lengths a frame: slower than the first a foot rests, faster than the second it swings
 _RELEASE = 0.35  # share of a correction that a swinging foot loses a frame
 _LARGEST_PULL = 0.1  # of the leg
+_ON_FLOOR = 0.9  # share of the frames whose lowest foot is not below the floor
+_ROUGH_FLOOR = 0.02  # of the leg: feet further off the floor count by how far, not by its square
 
 
 def _anchors(people: Sequence[Person], kind: str) -> np.ndarray:
@@ -55,19 +58,30 @@ def _feet(people: Sequence[Person]) -> np.ndarray:
     return np.where(points[..., 2:] > SURE, points[..., :2], np.nan)
 
 
-def _rest_weights(feet: np.ndarray, leg: float) -> np.ndarray:
-    """How much each foot rests from the frame before to this one, (T, 2) from 0 to 1; 0 where it is not seen in both."""
+def _rest_weights(feet: np.ndarray, leg: np.ndarray) -> np.ndarray:
+    """How much each foot rests from the frame before to this one, (T, 2) from 0 to 1; 0 where it is not seen in both. The `leg`
+    has its length (T,) in each frame."""
     speed = np.full(feet.shape[:2], np.inf)
-    speed[1:] = np.nan_to_num(np.linalg.norm(np.diff(feet, axis=0), axis=-1), nan=np.inf) / max(leg, 1e-9)
+    moved = np.linalg.norm(np.diff(feet, axis=0), axis=-1)
+    speed[1:] = np.nan_to_num(moved, nan=np.inf) / np.maximum(leg[1:, None], 1e-9)
     swing = np.clip((speed - _RESTS) / (_MOVES - _RESTS), 0, 1)
     return 1 - swing * swing * (3 - 2 * swing)
 
 
-def _ground(driver: np.ndarray, scaled: np.ndarray, reference: Person, found: Proportions) -> np.ndarray:
-    """Vertical offset (T,) that puts the lowest foot where the driver's is above its floor, in the reference's size."""
+def _ground(driver: np.ndarray, scaled: np.ndarray, reference: Person, found: Proportions, leg: float) -> np.ndarray:
+    """Vertical offset (T,) that puts the lowest foot where the driver's is above its floor, in the reference's size.
+
+    The floor is that of the first frame. Under somebody who comes nearer on level ground, and under a camera that zooms, it moves
+    in the picture in proportion to the body's size: from the horizon, or from what is zoomed on.
+    """
     low, low_scaled = np.fmax.reduce(driver[..., 1], axis=1), np.fmax.reduce(scaled[..., 1], axis=1)
     known = np.isfinite(low)
-    floor = float(np.percentile(low[known], 90))  # the deepest foot of all may be a mistake
+    nearer = found.near[known] - 1
+    slope = 0.0
+    if np.ptp(nearer):
+        rough = _ROUGH_FLOOR * leg
+        slope = float(upper_fit(np.stack([np.ones_like(nearer), nearer], 1), low[known], _ON_FLOOR, rough)[1])
+    floor = float(np.percentile(low[known] - slope * nearer, 100 * _ON_FLOOR))  # the deepest foot of all may be a mistake
     if known[found.nearest]:  # a reference out of the driver itself shows how far above the floor it is
         floor += found.same * (float(low[found.nearest]) - floor)
     own = reference.body[list(_ANKLES)].astype(np.float64)
@@ -92,15 +106,15 @@ def _unslide(offset: np.ndarray, driver: np.ndarray, scaled: np.ndarray, size: f
     return out
 
 
-def _pull_feet(people: list[Person], driver: np.ndarray, size: float, rests: np.ndarray, leg: float) -> list[Person]:
+def _pull_feet(people: list[Person], driver: np.ndarray, size: float, rests: np.ndarray, leg: np.ndarray) -> list[Person]:
     """Keep both feet where they rest. One offset cannot do that for two feet when the legs' parts changed unevenly: what
-    is left of sliding is taken by knee and ankle, as a little more or less foreshortening."""
+    is left of sliding is taken by knee and ankle, as a little more or less foreshortening. The `leg` is (T,) long."""
     placed, error, out = _feet(people), np.zeros((2, 2)), [people[0]]
     for t in range(1, len(people)):
         wanted = size * (driver[t] - driver[t - 1]) - (placed[t] - placed[t - 1])
         error = np.where(np.isfinite(wanted), error + rests[t][:, None] * np.nan_to_num(wanted), 0)
         error *= 1 - _RELEASE * (1 - rests[t][:, None])
-        error *= np.minimum(1, _LARGEST_PULL * leg / np.maximum(np.linalg.norm(error, axis=1, keepdims=True), 1e-9))
+        error *= np.minimum(1, _LARGEST_PULL * leg[t] / np.maximum(np.linalg.norm(error, axis=1, keepdims=True), 1e-9))
         person = people[t]
         body = person.body.astype(np.float64)
         for (ankle, (hip, knee)), pull in zip(_CHAINS.items(), error, strict=True):
@@ -141,7 +155,7 @@ def retarget_person(people: Sequence[Person], reference: Person) -> list[Person]
     """One driver's frames on one reference. Frames that see nobody stay so.
 
     Raises:
-        ValueError: the two have no limb in common.
+        NothingInCommon: the two have no limb in common.
     """
     found = measure(people, reference)
     scaled = _hips_apart(people, scale_people(people, found.scale), found.hips - found.scale.bones[HIPS[0]])
@@ -161,27 +175,28 @@ def retarget_person(people: Sequence[Person], reference: Person) -> list[Person]
     floor_known = (reference.body[list(_ANKLES), 2] > SURE).any()
     if not (stands.any() and floor_known):
         return [_moved(person, by) for person, by in zip(scaled, offset, strict=True)]
-    leg = _leg_length(people)
-    rests = _rest_weights(driver_feet, leg)
-    lift = _ground(driver_feet, scaled_feet, reference, found) - offset[:, 1]
+    leg = _leg_length(people, found.near)
+    rests = _rest_weights(driver_feet, leg * found.near)
+    lift = _ground(driver_feet, scaled_feet, reference, found, leg) - offset[:, 1]
     offset[:, 1] += steady(lift, stands)
     offset[:, 0] = _unslide(offset[:, 0], driver_feet, scaled_feet, found.size, rests)
     placed = [_moved(person, by) for person, by in zip(scaled, offset, strict=True)]
-    return _pull_feet(placed, driver_feet, found.size, rests, leg * found.size)
+    return _pull_feet(placed, driver_feet, found.size, rests, leg * found.near * found.size)
 
 
-def _leg_length(people: Sequence[Person]) -> float:
-    """Longest leg that the driver shows, in pixels; without a whole one, the size of its body."""
+def _leg_length(people: Sequence[Person], near: np.ndarray) -> float:
+    """Longest leg that the driver shows, in pixels of a frame where `near` (T,) is 1; without a whole one, the size of its body."""
     longest = 0.0
-    for person in people:
+    for person, nearer in zip(people, near, strict=True):
         body = person.body.astype(np.float64)
         for ankle, (hip, knee) in _CHAINS.items():
             if (body[[hip, knee, ankle], 2] > SURE).all():
                 parts = np.diff(body[[hip, knee, ankle], :2], axis=0)
-                longest = max(longest, float(np.linalg.norm(parts, axis=1).sum()))
+                longest = max(longest, float(np.linalg.norm(parts, axis=1).sum() / nearer))
     if longest:
         return longest
-    return max(float(np.ptp(p.body[p.body[:, 2] > 0, :2], axis=0).max()) for p in people if (p.body[:, 2] > 0).any())
+    shown = [(p.body[p.body[:, 2] > 0, :2], nearer) for p, nearer in zip(people, near, strict=True) if (p.body[:, 2] > 0).any()]
+    return max(float(np.ptp(points, axis=0).max() / nearer) for points, nearer in shown)
 
 
 def _moved(person: Person, by: np.ndarray) -> Person:
@@ -217,14 +232,20 @@ def _across(person: Person) -> float:
     return float(_anchors([person], "all")[0, 0])
 
 
+def _has_bone(person: Person) -> bool:
+    return bool(np.isfinite(bones_of(person.body)).any())
+
+
 def _pair(sequence: PoseSequence, references: Sequence[Person]) -> list[int]:
-    """Which of the driver's people each reference follows."""
+    """Which of the driver's people each reference follows: of those who show a bone in some frame, if there are any. A hand or
+    a face without a body is a mistake of the estimator beside somebody, and a person where there is nobody else."""
     most = max(len(people) for people in sequence.frames)
+    whole = {k for people in sequence.frames for k, person in enumerate(people) if _has_bone(person)}
     firsts: dict[int, Person] = {}
     sizes = np.zeros(most)
     for people in sequence.frames:
         for k, person in enumerate(people):
-            if person.seen:
+            if person.seen and (k in whole or not whole):
                 firsts.setdefault(k, person)
                 points = np.concatenate(list(person.groups().values()))
                 sizes[k] += np.ptp(points[points[:, 2] > 0, :2], axis=0).max()
@@ -243,8 +264,12 @@ def retarget(
     shows somebody. Limbs' angles are the driver's. The lowest foot is as far above the reference's floor as the driver's is above
     its own, in the size of the reference's legs; a foot that rests stays at rest; travel is scaled by the size of the legs.
 
+    Motion in depth stays motion: the first frame that shows a bone has the reference's size and floor, and whoever comes nearer,
+    or is zoomed on, grows from there as the driver does, with feet that go as far down in that size.
+
     Of several people the k-th from the left follows the k-th driver from the left. With more drivers than references the
-    largest ones count, with fewer they are taken again from the left: one driver moves everybody.
+    largest ones count, with fewer they are taken again from the left: one driver moves everybody. People without any bone of a
+    confidence above SURE count for nothing while there is somebody with one.
 
     Args:
         travel: Frames put in front in which people go from the reference's pose to the first driven one.
@@ -256,12 +281,14 @@ def retarget(
 
     Raises:
         PoseFormatError: nobody is seen in one of the two.
-        ValueError: the two have no limb in common, or `travel` is negative.
+        NothingInCommon: a ValueError: a reference and its driver have no limb in common.
+        ValueError: `travel` is negative.
     """
     if travel < 0:
         raise ValueError(f"the travel is {travel} frames, expected 0 or more")
+    whole = [[p for p in people if _has_bone(p)] for people in reference.frames]
     shown = [[p for p in people if (p.body[:, 2] > SURE).any()] for people in reference.frames]
-    references = next((people for people in shown if people), None)
+    references = next((people for people in (*whole, *shown) if people), None)
     if references is None:
         raise PoseFormatError(
             f"nobody in the reference has a body joint of a confidence above {SURE:g}, expected one person at least; take "
@@ -269,12 +296,21 @@ def retarget(
         )
     if not any(person.seen for people in sequence.frames for person in people):
         raise PoseFormatError(f"there is nobody in any of the driver's {len(sequence)} frames; check the pose extractor")
+    if not any((q[:, 2] > SURE).any() for people in sequence.frames for person in people for q in person.groups().values()):
+        raise PoseFormatError(
+            f"nobody in any of the driver's {len(sequence)} frames has a joint of a confidence above {SURE:g}, expected one person "
+            f"at least; take another clip, or check the pose extractor"
+        )
     tracks = []
     for person, driver in zip(references, _pair(sequence, references), strict=True):
         if progress is not None:
             progress(len(tracks), len(references))
         own = [people[driver] if driver < len(people) else Person() for people in sequence.frames]
-        done = retarget_person(own, person)
+        try:
+            done = retarget_person(own, person)
+        except NothingInCommon as error:
+            who = f"person {len(tracks) + 1} of the reference, whom person {driver + 1} of the driver is to move"
+            raise NothingInCommon(f"{who}: {error}") from error
         first = next((p for p in done if p.seen), person)
         eased = [(1 - np.cos(np.pi * k / travel)) / 2 for k in range(travel)]
         tracks.append([_between(person, first, share) for share in eased] + done)

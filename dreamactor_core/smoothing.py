@@ -3,6 +3,9 @@
 Each coordinate is fitted by a parabola over the frames around it (local quadratic regression, Savitzky and Golay 1964,
 with weights). Looking as far ahead as back, it has no lag; being weighted, it needs no filled gaps and no invented
 frames beyond the ends, and a joint that the estimator doubts counts less.
+
+A least-squares fit follows what is far off. So a joint that is elsewhere for one frame, while the frames on both sides agree with
+each other on where it should be, is left out and put there.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from .augment import PARENTS, RIDERS
 from .poses import Person, PoseSequence
 
 REACH = 4
@@ -22,7 +26,12 @@ LONG_LOSS = 2
 
 FARTHEST_MOVE = 0.019
 """Share of the body's height by which a joint is moved at most: beyond that it is motion too fast for a parabola, not
-jitter."""
+jitter. Only a joint that is astray for a single frame goes further."""
+
+_ASTRAY = 0.1  # of the body's height, and
+_AGREED = 6.0  # times what its neighbours differ by: a blow that takes three frames out and back is nearer to them
+_AGAIN, _BACK = 0.5, 1.5  # shares of `_ASTRAY`, and times what the neighbours differ by, that make another excursion
+_ALONG = 0.25  # share of a joint's excursion that shows in the one next to it when the whole limb moves
 
 _JUMP = 0.25  # of the body's height between two frames: a cut, or another person under the same number
 
@@ -74,15 +83,55 @@ def _shifted(values: np.ndarray, by: int) -> np.ndarray:
     return out
 
 
+def _together(off: np.ndarray, joint: int | slice, other: int) -> np.ndarray:
+    """Whether `other` is off the same way as a joint in each frame: then the limb has moved."""
+    along = (off[:, joint] * off[:, [other] if isinstance(joint, slice) else other]).sum(-1)
+    return along > _ALONG * (off[:, joint] ** 2).sum(-1)
+
+
+def _astray(tracks: np.ndarray, seen: np.ndarray, takes: np.ndarray, height: float) -> np.ndarray:
+    """Samples (T, joints) that are far from where the frames on both sides, going on as they do, say that they are.
+
+    Not where a joint next to it in the body goes along, nor where it happens again within reach: that is motion, if a fast one.
+    """
+    xy = np.where(seen[..., None], tracks[..., :2], np.nan)
+    around = {}
+    for offset in (-2, -1, 1, 2):
+        same = (_shifted(takes + 1, offset) == takes + 1) & _shifted(seen, offset)
+        around[offset] = np.where(same[..., None], _shifted(xy, offset), np.nan)
+    said = np.stack([around[-1], around[1], 2 * around[-1] - around[-2], 2 * around[1] - around[2]])
+    told = np.isfinite(said[..., 0])
+    enough = seen & told[:2].all(0) & (told.sum(0) > 2)
+    middle = np.where(told[..., None], said, 0).sum(0) / np.maximum(told.sum(0), 1)[..., None]
+    differ = np.where(told, np.linalg.norm(said - middle, axis=-1), 0).max(0)
+    off = np.where(enough[..., None], tracks[..., :2] - middle, 0)
+    far = np.linalg.norm(off, axis=-1)
+    alone = (far > _ASTRAY * height) & (far > _AGREED * differ)
+    for joint, parent in PARENTS.items():
+        alone[:, joint] &= ~_together(off, joint, parent)
+        alone[:, parent] &= ~_together(off, parent, joint)
+    start = 0
+    for name, points in Person().groups().items():
+        group = slice(start, start + len(points))
+        if name in RIDERS:
+            alone[:, group] &= ~(_together(off, group, RIDERS[name]) & ~alone[:, RIDERS[name], None])
+        start = group.stop
+    out_and_back = (far > _AGAIN * _ASTRAY * height) & (far > _BACK * differ)
+    again = sum(_shifted(out_and_back.astype(int), offset) for offset in range(-REACH, REACH + 1)) > 1
+    return alone & ~again
+
+
 def _smooth_tracks(tracks: np.ndarray, reach: int) -> np.ndarray:
     seen = tracks[..., 2] > 0
-    takes = _takes(tracks, seen)
+    takes, height = _takes(tracks, seen), _height(tracks, seen)
+    astray = _astray(tracks, seen, takes, height)
+    trusted = seen & ~astray
     moments = np.zeros((5, *seen.shape))  # sums of weight * offset^k
     products = np.zeros((3, *seen.shape, 2))  # the same times the coordinates
     for offset in range(-reach, reach + 1):
         x = offset / (reach + 1)
         kernel = (1 - abs(x) ** 3) ** 3  # tricube: no step where a frame comes into reach
-        same = (_shifted(takes + 1, offset) == takes + 1) & _shifted(seen, offset)
+        same = (_shifted(takes + 1, offset) == takes + 1) & _shifted(trusted, offset)
         weight = kernel * np.where(same, _shifted(tracks[..., 2], offset), 0)
         for k in range(5):
             moments[k] += weight * x**k
@@ -92,7 +141,7 @@ def _smooth_tracks(tracks: np.ndarray, reach: int) -> np.ndarray:
     # the pseudo-inverse, because one or two frames do not make a parabola
     inverse = np.linalg.pinv(normal, rcond=1e-9, hermitian=True)
     move = np.einsum("nk,kni->ni", inverse[:, 0], products[:, seen])
-    most = FARTHEST_MOVE * _height(tracks, seen)
+    most = np.where(astray[seen], np.inf, FARTHEST_MOVE * height)[:, None]
     move *= np.minimum(1, most / np.maximum(np.linalg.norm(move, axis=1, keepdims=True), 1e-12))
     out = tracks.copy()
     out[seen, :2] += move
@@ -103,7 +152,8 @@ def smooth(sequence: PoseSequence, reach: int = REACH, progress: Callable[[int, 
     """The sequence without jitter.
 
     Person k is taken for the same one in every frame, until a joint is lost for more than LONG_LOSS frames or the body
-    jumps by a quarter of its height; what is before is then not mixed with what is after. What is not seen stays so.
+    jumps by a quarter of its height; what is before is then not mixed with what is after. What is not seen stays so. A joint that
+    is astray for one frame, by a tenth of the body's height at least, goes to where its neighbours in time say.
 
     Args:
         reach: Frames looked at on each side; 0 changes nothing. Raises ValueError for a negative one.

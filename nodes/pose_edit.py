@@ -71,7 +71,8 @@ class PoseRetarget(io.ComfyNode):
             display_name="DreamActor Pose Retarget",
             category=f"{CATEGORY}/pose",
             description="Gives the driver's motion the bone lengths, the place and the floor of the reference, so that the "
-            "skeleton is one that the reference could make. Feet that rest stay at rest; nothing is invented.",
+            "skeleton is one that the reference could make. Feet that rest stay at rest; nothing is invented. Who comes nearer "
+            "grows, from the reference's size at the first frame.",
             search_aliases=["retarget pose", "align pose", "proportions", "match skeleton", "pose transfer"],
             inputs=[
                 PoseKeypoint.Input("pose_keypoint", tooltip="The driver's poses: whose motion."),
@@ -104,7 +105,8 @@ class PoseSmooth(io.ComfyNode):
             node_id="DreamActorPoseSmooth",
             display_name="DreamActor Pose Smooth",
             category=f"{CATEGORY}/pose",
-            description="Takes the jitter of a pose extractor out of a clip without lag. Joints that were lost stay lost.",
+            description="Takes the jitter of a pose extractor out of a clip without lag, and joints that are elsewhere for one "
+            "frame. Joints that were lost stay lost.",
             search_aliases=["smooth pose", "denoise keypoints", "stabilize skeleton", "jitter", "savitzky golay"],
             inputs=[
                 PoseKeypoint.Input("pose_keypoint", tooltip="Poses of a whole clip."),

@@ -39,3 +39,18 @@ def broader(people: list[Person], breadth: float) -> None:
         outwards = (breadth - 1) / 2 * (body[8, :2] - body[11, :2])
         body[[8, 9, 10], :2] += outwards
         body[[11, 12, 13], :2] -= outwards
+
+
+def nearer(sequence: PoseSequence, factors: np.ndarray, centre: tuple[float, float]) -> PoseSequence:
+    """The sequence as a camera shows it whose picture grows by `factors` (T,) about a point: a zoom, or a walk towards the camera
+    whose horizon goes through that point."""
+    frames = [
+        [person.mapped((z, z), (centre[0] * (1 - z), centre[1] * (1 - z))) for person in people]
+        for people, z in zip(sequence.frames, factors, strict=True)
+    ]
+    return PoseSequence(frames, sequence.height, sequence.width)
+
+
+def approach(frames: int, factor: float) -> np.ndarray:
+    """Sizes (T,) of somebody who walks towards the camera at one speed until they are `factor` as large."""
+    return 1 / np.linspace(1, 1 / factor, frames)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bodies import broader, joints, marionette
+from bodies import approach, broader, joints, marionette, nearer
 
 from dreamactor_core.augment import PARENTS, BodyScale, scale_person
 from dreamactor_core.poses import (
@@ -190,6 +190,118 @@ def test_travel_is_scaled_by_the_legs() -> None:
     assert x[0] == pytest.approx(joints(reference)[0, [8, 11], 0].mean(), abs=0.5)
 
 
+def lowest(sequence: PoseSequence) -> np.ndarray:
+    """The lower ankle of each frame, (T,)."""
+    return joints(sequence)[:, ANKLES, 1].max(1)
+
+
+def heights(sequence: PoseSequence) -> np.ndarray:
+    return np.ptp(joints(sequence)[:, :BODY, 1], axis=1)
+
+
+@pytest.mark.parametrize("factor", [2.0, 0.5, 1.4])
+@pytest.mark.parametrize("motion", [name for name in MOTIONS["biped"] if name != "does a jumping jack"])
+def test_who_comes_nearer_starts_in_the_references_size_on_its_floor(motion: str, factor: float) -> None:
+    driver, _, reference = marionette(0, motion)
+    sizes = approach(len(driver), factor)
+    walk = nearer(driver, sizes, (300, 280))
+    after, still = retarget(walk, reference), retarget(driver, reference)
+    size = measure([people[0] for people in driver.frames], reference.frames[0][0]).size
+    tall = heights(still)[0]
+    assert lowest(after)[0] == pytest.approx(joints(reference)[0, ANKLES, 1].max(), abs=0.01 * tall)
+    np.testing.assert_allclose(heights(after), heights(still) * sizes, rtol=0.02)
+    down = size * (lowest(walk) - lowest(driver))
+    np.testing.assert_allclose(lowest(after) - lowest(still), down, atol=0.01 * tall)
+    x = [joints(sequence)[:, [8, 11], 0].mean(1) for sequence in (after, still, walk, driver)]
+    np.testing.assert_allclose(x[0] - x[1], size * (x[2] - x[3]), atol=0.02 * tall)
+
+
+def test_a_jump_at_the_start_of_a_walk_is_a_jump() -> None:
+    driver, _, reference = marionette(2, "waves")
+    for t, (person,) in enumerate(driver.frames):
+        person.body[:, 1] -= 100 * max(0, 1 - t / 5)
+    walk = nearer(driver, approach(len(driver), 2), (300, 280))
+    size = measure([people[0] for people in driver.frames], reference.frames[0][0]).size
+    floor = joints(reference)[0, ANKLES, 1].max()
+    assert floor - lowest(retarget(walk, reference))[0] == pytest.approx(100 * size, rel=0.05)
+
+
+@pytest.mark.parametrize("factor", [2.0, 0.5])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_zoom_on_a_real_drive_grows_from_the_references_size(name: str, factor: float) -> None:
+    driver, reference = drive(name), drive("toon_dancer")[[40]]
+    sizes = approach(len(driver), factor)
+    after, still = retarget(nearer(driver, sizes, (175, 100)), reference), retarget(driver, reference)
+    ratios = [
+        np.ptp(a[a[:, 2] > 0, 1]) / np.ptp(b[b[:, 2] > 0, 1]) / size
+        for a, b, size in zip(joints(after)[:, :BODY], joints(still)[:, :BODY], sizes, strict=True)
+        if (b[:, 2] > 0).any()
+    ]
+    np.testing.assert_allclose(ratios, 1, atol=0.08)
+
+
+@pytest.mark.parametrize("own", [0, 25])
+@pytest.mark.parametrize("name", [*NAMES, "somebody who stands"])
+def test_a_frame_of_a_driver_who_comes_nearer_gives_the_clip_back(name: str, own: int) -> None:
+    """Also where the pose is the same throughout and only the size tells which frame it is."""
+    still = drive(name) if name in NAMES else marionette(0, "waves")[2][[0] * 40]
+    walk = nearer(still, approach(len(still), 2), (175, 100))
+    np.testing.assert_allclose(joints(retarget(walk, walk[[own]])), joints(walk), rtol=1e-5, atol=1e-2)
+
+
+def test_the_size_of_who_stands_and_comes_nearer_is_the_references_at_first() -> None:
+    """The reference has the driver's own shape and pose, in a size in which the driver is shown later."""
+    still = marionette(0, "waves")[2]
+    walk = nearer(still[[0] * 40], approach(40, 2), (300, 280))
+    reference = nearer(still, np.array([1.5]), (100, 300))
+    after = joints(retarget(walk, reference))
+    np.testing.assert_allclose(after[0, :BODY, :2], joints(reference)[0, :BODY, :2], atol=0.02 * heights(reference)[0])
+
+
+def turned(body: np.ndarray, share: float) -> None:
+    """Narrower about the neck, as from the side."""
+    body[:, 0] = np.where(body[:, 2] > 0, body[1, 0] + share * (body[:, 0] - body[1, 0]), 0)
+
+
+def folded(body: np.ndarray, torso: float, thighs: float, shins: float) -> None:
+    """Torso and legs foreshortened; the feet stay where they are."""
+    feet = body[ANKLES, 1].copy()
+    for hip, knee, ankle in ((8, 9, 10), (11, 12, 13)):
+        shin, thigh, trunk = body[ankle] - body[knee], body[knee] - body[hip], body[hip] - body[1]
+        body[hip, :2] = body[1, :2] + torso * trunk[:2]
+        body[knee, :2] = body[hip, :2] + thighs * thigh[:2]
+        body[ankle, :2] = body[knee, :2] + shins * shin[:2]
+    body[body[:, 2] > 0, 1] += (feet - body[ANKLES, 1]).max()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("motion", ["turns", "sits down", "stands up", "squats", "jumps", *MOTIONS["biped"]])
+def test_what_foreshortens_is_no_motion_in_depth(motion: str, seed: int) -> None:
+    """So that it comes out as it would without a look at depth at all: with one size for all frames."""
+    driver, _, reference = marionette(seed, motion if motion in MOTIONS["biped"] else "waves")
+    for t, (person,) in enumerate(driver.frames):
+        share = (1 - np.cos(np.pi * min(max(t - 8, 0) / 16, 1))) / 2
+        if motion == "turns":
+            turned(person.body, 1 - 0.9 * share)
+        elif motion in ("sits down", "stands up"):
+            share = share if motion == "sits down" else 1 - share
+            folded(person.body, 1 - 0.1 * share, 1 - 0.8 * share, 1 - 0.05 * share)
+        elif motion == "squats":
+            down = np.sin(np.pi * share)
+            folded(person.body, 1 - 0.3 * down, 1 - 0.7 * down, 1 - 0.2 * down)
+        elif motion == "jumps":
+            person.body[:, 1] -= 150 * np.sin(np.pi * share)
+    assert (measure([people[0] for people in driver.frames], reference.frames[0][0]).near == 1).all()
+
+
+@pytest.mark.parametrize("other", NAMES)
+@pytest.mark.parametrize("name", NAMES)
+def test_real_drives_without_motion_in_depth_have_one_size(name: str, other: str) -> None:
+    """One of them is of a man who turns: his shoulders and arms get half as long."""
+    driver = [people[0] if people else Person() for people in drive(name).frames]
+    assert (measure(driver, drive(other)[20:].frames[0][0]).near == 1).all()
+
+
 @pytest.mark.parametrize("other", ["dancer", "toon_dancer"])
 def test_a_half_body_drives_a_full_body(other: str) -> None:
     """No leg is made up, and the upper body is where the reference's is."""
@@ -293,6 +405,39 @@ def test_people_who_come_and_go_keep_their_numbers() -> None:
     np.testing.assert_allclose(joints(after, 1)[11], joints(whole, 1)[11], atol=1e-3)
 
 
+@pytest.mark.parametrize("part", ["hand", "face", "one joint", "unsure"])
+def test_who_has_no_bones_drives_nobody(part: str) -> None:
+    """Extractors take a hand, or a face on a shirt, for one person more."""
+    driver = marionette(0, "waves")[0]
+    for t, people in enumerate(driver.frames):
+        stray = Person()
+        points = {"hand": stray.left_hand, "face": stray.face, "one joint": stray.body[:1], "unsure": stray.body}[part]
+        points[:, :2] = np.random.default_rng(t).uniform(0, 900, (len(points), 2))  # larger than the driver
+        points[:, 2] = 0.3 if part == "unsure" else 1
+        people.insert(0, stray)
+    reference = crowd(marionette(2, "waves")[2], moved(marionette(3, "waves")[2], 400))
+    after = retarget(driver, reference)
+    alone = retarget(marionette(0, "waves")[0], reference)
+    for who in (0, 1):
+        np.testing.assert_array_equal(joints(after, who), joints(alone, who))
+
+
+def test_a_stray_joint_beside_the_reference_is_nobody() -> None:
+    driver, _, reference = marionette(0, "waves")
+    stray = Person()
+    stray.body[4] = (10, 10, 1)
+    both = PoseSequence([[stray, *reference.frames[0]]], reference.height, reference.width)
+    np.testing.assert_array_equal(joints(retarget(driver, both)), joints(retarget(driver, reference)))
+
+
+def test_a_face_alone_drives_a_face() -> None:
+    driver, reference = drive("man_upper_body"), drive("man_upper_body")[:1]
+    faces = PoseSequence([[Person(face=p.face) for p in people] for people in driver.frames], 350, 350)
+    after = joints(retarget(faces, reference))
+    assert (after[:, BODY : BODY + 68, 2] > 0).any()
+    assert np.isfinite(after).all()
+
+
 @pytest.mark.parametrize("travel", [1, 8])
 def test_frames_in_front_travel_from_the_references_pose(travel: int) -> None:
     driver, _, reference = marionette(5, "raises both arms")
@@ -331,3 +476,12 @@ def test_what_cannot_be_retargeted_is_refused() -> None:
     arm[4, 0], leg[10, 1] = 50, 90
     with pytest.raises(ValueError, match="no bone in common"):
         retarget(PoseSequence([[Person(body=arm)]], 99, 99), PoseSequence([[Person(body=leg)]], 99, 99))
+    with pytest.raises(ValueError, match=r"^person 2 of the reference, whom person 1 of the driver is.* above 0\.3"):
+        far = leg + np.float32([50, 0, 0]) * (leg[:, 2:] > 0)
+        retarget(PoseSequence([[Person(body=arm)]], 99, 99), PoseSequence([[Person(body=arm), Person(body=far)]], 99, 99))
+    for people in driver.frames:
+        for person in people:
+            for points in person.groups().values():
+                points[:, 2] = np.minimum(points[:, 2], 0.3)
+    with pytest.raises(PoseFormatError, match=r"nobody in any of the driver's 45 frames has .* above 0\.3"):
+        retarget(driver, drive("dancer"))
