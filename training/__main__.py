@@ -6,6 +6,7 @@ Each verb is a module with `arguments(parser)` and `main(options)`; it is import
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import logging
 import sys
@@ -28,10 +29,18 @@ VERBS = {
     "ablate": ("training.ablate", "the paper's ablation: every variant of a run, one after the other"),
 }
 """Verb to its module and what it makes."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
+LESS = {
+    "train": "train.accumulate: a larger number, up to train.batch, so that fewer samples are held at once, "
+    "train.checkpointing: true, backbone.base: fp8 or int8, train.optimizer: adamw8bit, or ",
+    "synthesize": "synthesize.batch: 1, or ",
+}
+"""What a verb needs less memory with."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one verb. Returns the exit status: 0, 1 for an input that is wrong, 130 when interrupted."""
+    """Run one verb. Returns the exit status: 0, 1 for a wrong input or a machine without room, 130 when interrupted."""
     parser = argparse.ArgumentParser(prog="python -m training", description="From videos to the LoRAs that the nodes load.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
@@ -49,6 +58,36 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command goes on from what is saved", file=sys.stderr)
         return 130
+    except Exception as error:
+        told = of_disk(error) if isinstance(error, OSError) else of_memory(error, options.verb)
+        if not told:
+            raise
+        print(f"error: {told}", file=sys.stderr)
+        return 1
+
+
+def of_disk(error: OSError) -> str:
+    """What a disk or folder that will not do means; empty for an error that is of neither."""
+    if error.filename is None and error.errno not in (*FULL, *CLOSED):
+        return ""
+    expected = "a file or folder that can be used; look at it"
+    if error.errno in FULL:
+        expected = "room on the disk; make some, or name another `out`"
+    elif error.errno in CLOSED:
+        expected = "a place that may be read and written to; see to it, or name another `out`"
+    return f"{error.filename or 'a file of the run'}: {error.strerror}, expected {expected}, and give the same command again"
+
+
+def of_memory(error: Exception, verb: str) -> str:
+    """What a GPU that is full means; empty for another error."""
+    torch = sys.modules.get("torch")  # whoever did not load it can't have filled a GPU
+    if torch is None or not isinstance(error, torch.OutOfMemoryError):
+        return ""
+    got = str(error).strip().splitlines()[0]
+    return (
+        f"the GPU has no memory left ({got}), expected room for what the run holds at once; set {LESS.get(verb, '')}a smaller "
+        f"clip.sizes or clip.frames, and see that nothing else uses the GPU; `python -m training plan` says what a run takes"
+    )
 
 
 if __name__ == "__main__":

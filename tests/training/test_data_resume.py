@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 import pytest
 import yaml
+from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).parent))
 import data_videos as videos
@@ -20,6 +24,9 @@ from training.config import Config
 from training.data import build, clips
 from training.data.journal import NAME
 from training.data.unit import Source
+from training.data.video import VideoInfo
+from training.errors import UserError
+from training.video import read_clip
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = 6
@@ -131,7 +138,7 @@ def test_without_room_it_stops_and_goes_on_later(source: Path, unbroken: dict[st
     assert result.returncode == 1, result.stderr
     assert "can't be written (File too large); make room" in result.stderr and "Traceback" not in result.stderr
     left = {path.name for path in (tmp_path / "clips").iterdir()}
-    assert left <= {"config.yaml", NAME}, left
+    assert left <= {"config.yaml", NAME, ".lock"}, left
     build.build(config(source, tmp_path))
     assert made(tmp_path) == unbroken
 
@@ -141,6 +148,39 @@ def test_a_folder_that_may_not_be_written_to(source: Path, tmp_path: Path) -> No
     process = started(source, tmp_path, 1)
     assert process.wait(120) == 1
     assert {path.name for path in tmp_path.iterdir()} == {"clips", "run.yaml"}
+
+
+def test_one_run_a_folder(source: Path, tmp_path: Path) -> None:
+    """Two would remove each other's half-written clips."""
+    (tmp_path / "clips").mkdir()
+    partial = tmp_path / "clips" / ".a.mp4.1-2.part"
+    partial.write_bytes(b"the other one's")
+    with FileLock(tmp_path / "clips" / ".lock"), pytest.raises(UserError, match=r"another data is at work in .*clips; wait for it"):
+        build.build(config(source, tmp_path))
+    assert partial.exists()
+
+
+@pytest.mark.parametrize("driven", [False, True])
+def test_a_file_that_is_cut_short_on_the_way_ends_there(driven: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After it was looked through: the clips before that stay, and all of the rest is listed."""
+    folder, real = tmp_path / "in", clips.read
+    long = videos.write(folder / "a.mp4", videos.moving(150, shot=1), 24)
+    changed = videos.write(folder / "b.mp4", videos.moving(150, shot=2), 24) if driven else long
+    line = {"id": "a", "target_video": "a.mp4"} | ({"kind": "e2e", "driving_video": "b.mp4"} if driven else {})
+    (folder / "list.jsonl").write_text(json.dumps(line) + "\n", "utf-8")
+
+    def late(info: VideoInfo, wanted: list[int]) -> Iterator[np.ndarray]:
+        if info.path == changed:
+            videos.write(changed, videos.moving(70, shot=1 + driven), 24)
+        return real(info, wanted)
+
+    monkeypatch.setattr(clips, "read", late)
+    samples = build.build(videos.config(tmp_path, source="manifest", manifest=folder / "list.jsonl"))
+    dropped = [json.loads(text) for text in (tmp_path / "clips" / "dropped.jsonl").read_text("utf-8").splitlines()]
+    assert [sample.id for sample in samples] == ["a-000"]
+    assert all(path.stat().st_size for path in (tmp_path / "clips").glob("*.mp4")) and len(read_clip(samples[0].target_video)) == 17
+    assert {one["reason"] for one in dropped} == {"damaged"} and all("changed meanwhile" in one["detail"] for one in dropped)
+    assert [one["start"] for one in dropped] == [17 / 8, *(one["end"] for one in dropped[:-1])] and dropped[-1]["end"] == 50 / 8
 
 
 class _Deadly(clips.VideoUnit):

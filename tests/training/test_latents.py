@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import pickle
 import queue
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from drawn_clips import write_clips, write_run
+from filelock import FileLock
 from safetensors import safe_open
 from safetensors.torch import load_file
 from short_runs import FLOAT
@@ -34,11 +39,12 @@ from training.errors import UserError
 from training.hashing import sha256
 from training.latents import build as building
 from training.latents import skeletons
-from training.latents.build import EMPTY, build, header_of, plan, split
+from training.latents.build import EMPTY, Work, bodies_of, build, header_of, others_of, plan, split
 from training.latents.encode import Maker, read_driver, read_poses, read_target, to_pixels
 from training.latents.read import Cache
 from training.marionette.world import FRAMES, HEIGHT, LEAD_IN, WIDTH, rng_for, sample_scene
 from training.train.contracts import check_cache
+from training.video import read_clip, write_clip
 
 PLAIN = {"normalise": 0.0, "other_bodies": 0.0, "hidden_limbs": 0.0, "bones": 0.0}
 SPEC = ClipSpec(25, LEAD_IN, 12.0)
@@ -191,10 +197,13 @@ def test_each_process_has_one_device(clips: Path, tmp_path: Path, monkeypatch: p
     devices: queue.SimpleQueue[str] = queue.SimpleQueue()
     devices.put("cuda:0")
     devices.put("cuda:1")
+    monkeypatch.setattr(building, "end_with_parent", lambda: None)  # there is none
+    monkeypatch.setattr(building, "_work", None)
+    work = Work(settings, {"train": {}}, {"train": bodies_of(settings, samples)})
     for process in range(2):
-        building._start(torch.get_num_threads(), devices)
-        for job in plan(settings, samples, tmp_path / str(process)):
-            building._write(settings, samples, {}, job)
+        building._start(torch.get_num_threads(), devices, work)
+        for job in plan(settings, samples, tmp_path / str(process) / "train"):
+            building._write(job)
     assert seen == ["cuda:0", "cuda:0", "cuda:1", "cuda:1"]
 
 
@@ -246,23 +255,130 @@ def test_clips_that_are_wrong_are_named(how: str, tmp_path: Path) -> None:
 
 
 def test_killed_at_any_moment_it_goes_on(clips: Path, tmp_path: Path) -> None:
-    """Two processes, killed twice with all that they started: the shards are those of an unbroken run."""
+    """Two processes, of which only the one that started them is killed, twice: they end by themselves, and the shards are those
+    of an unbroken run."""
     cache = {"manifest": str(clips), "shard": 1, "validation_share": 0.2, "augment": PLAIN, "workers": 1}
     whole = write_run(tmp_path / "whole.yaml", tmp_path / "whole", cache=cache)
     assert main(["cache", str(whole)]) == 0
-    parts = write_run(tmp_path / "parts.yaml", tmp_path / "parts", cache=cache)
+    parts = write_run(tmp_path / "parts.yaml", tmp_path / "parts", cache=cache | {"workers": 2})
     command = [sys.executable, "-m", "training", "cache", str(parts)]
     folder = tmp_path / "parts" / "cache" / "train"
-    for after in (1, 3):
+    for after in (1, 2):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 120
         while len(list(folder.glob("*.safetensors"))) < after and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
+        assert process.poll() is None, "it was over before it was killed"
+        children = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.wait()
+        _, left = psutil.wait_procs(children, timeout=30)
+        left = [child for child in left if child.status() != psutil.STATUS_ZOMBIE]  # which has ended
+        for child in left:
+            child.kill()
+        assert len(children) >= 2 and not left
     assert len(list(folder.glob("*.safetensors"))) < 4, "it was killed before it was done"
     assert subprocess.run(command, capture_output=True).returncode == 0
     assert hashes(tmp_path / "parts") == hashes(tmp_path / "whole")
+
+
+def test_a_process_is_given_its_shard_alone(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What all shards need is handed over once, when the process starts, and an rgb cache needs nothing of the other samples."""
+    cache = {"manifest": str(clips), "validation_share": 0.2, "shard": 1, "workers": 2, "augment": PLAIN}
+    settings, given = config.load(write_run(tmp_path / "run.yaml", tmp_path, cache=cache)), []
+
+    class Watched(ProcessPoolExecutor):
+        def submit(self, work: object, *arguments: object) -> Future:
+            given.append(arguments)
+            future: Future = Future()
+            future.set_result(arguments[0].path)
+            return future
+
+    monkeypatch.setattr(building, "ProcessPoolExecutor", Watched)
+    build(settings)
+    assert [len(job.samples) for (job,) in given] == [1] * 5
+    samples = split(settings)["train"]
+    assert bodies_of(settings.model_copy(update={"variant": "rgb"}), samples).counts == {}
+    assert len(pickle.dumps(bodies_of(settings, samples * 1000))) < 200, "nobody takes another's place"
+
+
+def test_another_body_is_drawn_by_the_same_numbers_whoever_is_there_to_draw(clips: Path, tmp_path: Path) -> None:
+    cache = {"manifest": str(clips), "augment": {"other_bodies": 0.5}}
+    settings, samples = config.load(write_run(tmp_path / "run.yaml", tmp_path, cache=cache)), manifest.read(clips)
+    drawn, counted = others_of(bodies_of(settings, samples)), bodies_of(settings, samples)
+    without = others_of(replace(counted, samples={}))
+    people = [sample for sample in samples if sample.appearance != "a quadruped"]
+    for seed in range(8):
+        rng, same = np.random.default_rng(seed), np.random.default_rng(seed)
+        found = drawn(people[0], rng)
+        expected = people[int(np.random.default_rng(seed).integers(len(people)))]
+        if expected.id == people[0].id:
+            assert found is None
+        else:
+            first = steady_people(read_poses(expected)[:1])
+            assert np.array_equal(skeletons.to_array(found), skeletons.to_array(first))
+        assert without(people[0], same) is None and same.random() == rng.random()
+
+
+@pytest.mark.parametrize("how", ["path", "link", "hash", "again"])
+def test_a_driver_that_is_its_target_is_refused(how: str, tmp_path: Path) -> None:
+    """The copy trap, in manifests that `data` has not made, too."""
+    samples = write_clips(tmp_path / "clips", 2, pairs=True)
+    copy, target = tmp_path / "clips" / "copy.mkv", samples[1].target_video
+    change: dict[str, object] = {"driving_video": copy}
+    if how == "path":
+        change = {"driving_video": target, "driving_start": 0}
+    elif how == "link":
+        copy.hardlink_to(target)
+    elif how == "hash":
+        change = {"source_sha256": "a" * 64, "driving_sha256": "A" * 64}
+    else:  # encoded anew, a little darker: other bytes
+        write_clip(copy, (read_clip(target)[LEAD_IN:] * 0.9).astype(np.uint8), samples[1].fps, lossless=False)
+    manifest.write(tmp_path / "clips" / "manifest.jsonl", [samples[0], samples[1].model_copy(update=change)])
+    cache = {"validation_share": 0.0, "workers": 1}
+    message = r"c1: .* is its target_video, expected another" if how != "again" else r"c1: .*copy\.mkv: the driver shows the target"
+    with pytest.raises(UserError, match=message):
+        build(config.load(write_run(tmp_path / "run.yaml", tmp_path, variant="rgb", cache=cache)))
+    assert not list((tmp_path / "cache").rglob("*_0*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("sources", "share", "held_out"), [(1, 0.05, 0), (2, 0.05, 1), (10, 0.05, 1), (10, 0.0, 0), (40, 0.05, 2), (5, 0.34, 2)]
+)
+def test_something_is_held_out_where_there_is_a_second_source(
+    sources: int, share: float, held_out: int, clips: Path, tmp_path: Path
+) -> None:
+    first = manifest.read(clips)[0]
+    made = [first.model_copy(update={"id": f"c{k}", "source_sha256": str(k // 2)}) for k in range(2 * sources)]  # two clips of each
+    manifest.write(tmp_path / "many.jsonl", made)
+    cache = {"manifest": str(tmp_path / "many.jsonl"), "validation_share": share}
+    found = split(config.load(write_run(tmp_path / "run.yaml", tmp_path, cache=cache)))
+    assert [len(found[name]) for name in ("train", "validation")] == [2 * (sources - held_out), 2 * held_out]
+
+
+def test_the_end_says_how_many_samples_are_where(
+    cached: Path, clips: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    build(config.load(cached / "run.yaml"))
+    said = capfd.readouterr().out
+    assert "4 samples to train on, 1 held out, 0 skipped; 3 shards in" in said and "nothing is held out" not in said
+    folder = tmp_path / "clips"
+    shutil.copytree(clips.parent, folder)
+    samples = manifest.read(folder / "manifest.jsonl")
+    other = samples[1].model_copy(update={"kind": "e2e", "driving_video": samples[0].target_video})
+    manifest.write(
+        folder / "manifest.jsonl", [samples[0], other, *(one.model_copy(update={"accepted": False}) for one in samples[2:4])]
+    )
+    build(config.load(write_run(tmp_path / "run.yaml", tmp_path, cache={"workers": 1, "augment": PLAIN, "variants": 0})))
+    said = capfd.readouterr().out
+    assert "1 samples to train on, 0 held out, 3 skipped (1 of another kind than pose, 2 rejected); 1 shards in" in said
+    assert "nothing is held out" in said and "give clips of two sources or more" in said
+
+
+def test_one_run_a_folder(cached: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with FileLock(cached / "cache" / ".lock"):
+        assert main(["cache", str(cached / "run.yaml")]) == 1
+    assert "another cache is at work in" in capfd.readouterr().err
 
 
 def test_no_clip_is_on_both_sides(clips: Path, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from training.__main__ import VERBS, main
 from training.synthesize.records import Folder
 
 KILLS = int(os.environ.get("DREAMACTOR_KILLS", "1"))
+TRIES = 4  # to strike a run before its end
 PLAIN = {"normalise": 0.0, "other_bodies": 0.0, "hidden_limbs": 0.0, "bones": 0.0}
 TRAIN = {
     "steps": 4, "batch": 2, "rank": 4, "every": 1, "compile": False, "sample_sheets": 0, "validate_on": 2, "ema": 0.9,
@@ -49,7 +50,7 @@ def cached(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def cache_run(clips: Path, out: Path) -> Path:
-    cache = {"manifest": str(clips), "shard": 1, "validation_share": 0.34, "augment": PLAIN, "workers": 1}
+    cache = {"manifest": str(clips), "shard": 1, "validation_share": 0.34, "augment": PLAIN, "workers": 2}
     return write_run(out / "run.yaml", out, cache=cache)
 
 
@@ -87,15 +88,27 @@ def _started(verb: str, path: Path) -> BaseProcess:
 
 
 def _kill(process: BaseProcess) -> bool:
-    """Kill it with its children. Returns whether it was at work."""
+    """Kill it, and see that what it started ends by itself. Returns whether it was at work."""
     if not process.is_alive():
         return False
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
-    for child in children:
-        child.kill() if child.is_running() else None
     process.join()
-    return process.exitcode != 0
+    until = time.monotonic() + 60
+    while (left := [child for child in children if _lives(child)]) and time.monotonic() < until:
+        time.sleep(0.1)
+    for child in left:
+        child.kill()
+    assert not left, f"{left} went on without the one that started them"
+    return process.exitcode < 0  # by a signal, and not by an error of its own
+
+
+def _lives(process: psutil.Process) -> bool:
+    """One that has ended and was not asked for its status yet, a zombie, does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _digests(out: Path, patterns: tuple[str, ...]) -> dict[str, str]:
@@ -139,20 +152,23 @@ def killed_and_resumed(
     process.join()
     longest = time.monotonic() - begun
     assert _digests(out, patterns) == whole, "two unbroken runs agree"
-    rng, struck = np.random.default_rng(0), 0
+    rng = np.random.default_rng(0)
     for moment in range(KILLS):
-        out, path = prepared(str(moment))
-        process = _started(verb, path)
-        process.join(rng.uniform(0.5 * shortest, 0.95 * longest))
-        struck += _kill(process)
+        for attempt in range(TRIES):  # on a busy machine no two runs take equally long
+            out, path = prepared(f"{moment}-{attempt}")
+            process = _started(verb, path)
+            process.join(rng.uniform(0.5 * shortest, 0.95 * longest) / (attempt + 1))
+            if _kill(process):
+                break
+        else:
+            pytest.fail(f"{verb} was over before it was killed, {TRIES} times")
         written = {path: path.stat().st_mtime_ns for path in kept(out)}
         process = _started(verb, path)
         process.join()
         assert process.exitcode == 0
         assert _digests(out, patterns) == whole
         assert {path: path.stat().st_mtime_ns for path in written} == written
-    print(f"{verb}: {struck} of {KILLS} were at work when they were killed; a run takes {longest:.1f} s")
-    assert KILLS == 1 or struck >= 0.5 * KILLS, "most were over before they were killed"
+    print(f"{verb}: killed {KILLS} times while it was at work; a run takes {longest:.1f} s")
 
 
 def test_cache(clips: Path, tmp_path: Path) -> None:

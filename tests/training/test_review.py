@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ sys.path.insert(0, str(HERE))
 from synthetic_pairs import write_config, write_pairs  # noqa: E402
 
 from training import manifest  # noqa: E402
+from training.review import decisions as deciding  # noqa: E402
 from training.review.decisions import Decisions  # noqa: E402
 from training.video import read_clip  # noqa: E402
 
@@ -307,18 +309,66 @@ def test_two_servers_on_one_folder_see_each_other(tmp_path: Path) -> None:
     assert [sample.accepted for sample in manifest.read(tmp_path / "review" / "manifest.jsonl")] == [True, False]
 
 
+def test_only_what_was_decided_since_is_put_into_words_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the manifests are those that the samples say: `to_line` is the slow part of ten thousands of them."""
+    samples, review = write_pairs(tmp_path / "kept", 3), tmp_path / "review"
+    decisions, made, to_line = Decisions(review, samples), [], manifest.to_line
+
+    def watched(sample: manifest.Sample, folder: Path) -> str:
+        made.append(sample.id)
+        return to_line(sample, folder)
+
+    monkeypatch.setattr(manifest, "to_line", watched)
+
+    def written() -> list[str]:
+        made.clear()
+        decisions.write()
+        found = manifest.read(review / "manifest.jsonl")
+        assert {one.id: one.accepted for one in found} == decisions.all()
+        assert [one.driving_video.resolve() for one in found] == [one.driving_video.resolve() for one in samples]
+        assert [one.id for one in manifest.read(review / "kept.jsonl")] == [one.id for one in found if one.accepted]
+        return list(made)
+
+    assert written() == ["pair000", "pair001", "pair002"]
+    decisions.decide("pair001", True, "a")
+    assert written() == ["pair001"]
+    decisions.decide("pair002", True, "a")
+    decisions.undo("a")
+    assert written() == []
+    decisions.undo("a")
+    assert written() == ["pair001"]
+
+
+def test_manifests_are_not_rewritten_with_every_decision(tmp_path: Path) -> None:
+    """The journal has them at once, the manifests every few seconds, and all of them at the end."""
+    write_pairs(tmp_path / "run" / "kept", 2)
+    review = tmp_path / "run" / "review"
+    running, versions, decided = Running(write_config(tmp_path)), set(), 0
+    until = time.monotonic() + 3.5
+    while time.monotonic() < until:
+        assert running.decide("pair000", decided % 2 == 0) == 200
+        decided += 1
+        versions.add((review / "manifest.jsonl").stat().st_ino if (review / "manifest.jsonl").exists() else None)
+        time.sleep(0.1)
+    assert len((review / "journal.jsonl").read_text("utf-8").splitlines()) == decided > 5
+    assert len(versions - {None}) <= 2
+    running.decide("pair000", True)
+    running.stop(signal.SIGINT)
+    assert [sample.accepted for sample in manifest.read(review / "manifest.jsonl")] == [True, None]
+
+
 def test_an_older_state_is_never_written_over_a_newer_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As at Ctrl-C, when the last write begins while the one before is still at it."""
     decisions = Decisions(tmp_path / "review", write_pairs(tmp_path / "kept", 1))
-    at_it, go_on, write = threading.Event(), threading.Event(), manifest.write
+    at_it, go_on, save = threading.Event(), threading.Event(), deciding._save
 
-    def slow(path: Path, samples: list[manifest.Sample]) -> None:
+    def slow(path: Path, lines: list[str]) -> None:
         if threading.current_thread() is first:
             at_it.set()
             go_on.wait(2)
-        write(path, samples)
+        save(path, lines)
 
-    monkeypatch.setattr(manifest, "write", slow)
+    monkeypatch.setattr(deciding, "_save", slow)
     first, last = threading.Thread(target=decisions.write), threading.Thread(target=decisions.write)
     first.start()
     assert at_it.wait(10)

@@ -25,6 +25,7 @@ from training.data.pool import run
 from training.data.unit import Job, Outcome, Source, Unit
 from training.errors import UserError
 from training.manifest import Sample, write
+from training.processes import alone
 
 SOURCES = {"folder": folder.find, "manifest": listed.find, "world": world.find}
 """Where clips come from. Another source is another file here and a line."""
@@ -46,12 +47,19 @@ def build(config: Config) -> list[Sample]:
     """Make clips, `<out>/clips/manifest.jsonl` and `<out>/clips/dropped.jsonl`. What is finished is not made again.
 
     Raises:
-        UserError: settings that cannot be kept to, before anything is read; or the disk is full, or a service is gone.
+        UserError: settings that cannot be kept to, before anything is read; or the disk is full, a service is gone, or another
+            `data` is at work in the folder.
     """
     job = Job(config, config.out / "clips")
     source = _checked(job)
     if config.data.workers != 1:
         poses.unload()  # the processes load their own
+    with alone(job.folder, "data"):
+        return _built(job, source)
+
+
+def _built(job: Job, source: Source) -> list[Sample]:
+    config = job.config
     try:
         configs.save(config, job.folder)
         for leftover in job.folder.glob(".*.part"):  # of whoever was killed while writing

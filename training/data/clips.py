@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 from collections.abc import Callable, Iterator
@@ -110,17 +111,19 @@ class _Cutter:
             following = resample_by_timestamp(driver.times, driver.end, self.fps)
             begins |= {int(np.searchsorted(following, start)) for start in driver_starts}
             wanted, following = wanted[: len(following)], following[: len(wanted)]
-            driving = read(driver, following.tolist())
+            driving = _Reading(read(driver, following.tolist()))
         self.reference = self._reference()
         self.poses_of = self._pose_file()
         self.given = self._given_caption()
         pieces = list(cut(sorted(b for b in begins if b < len(wanted)), len(wanted), lengths(self.config)))
         several = sum(whole for *_, whole in pieces) > 1
-        frames, number = read(self.info, wanted.tolist()), 0
+        frames, number = _Reading(read(self.info, wanted.tolist())), 0
         for begin, stop, whole in pieces:
             passing = islice(frames, stop - begin)
             following_by = islice(driving, stop - begin) if driving is not None else None
             try:
+                if broken := frames.broken or (driving and driving.broken):
+                    raise broken
                 if not whole:
                     least = lengths(self.config)[-1]
                     raise Drop("too_short", f"{stop - begin} frames of a shot are left, expected {least} or more")
@@ -130,8 +133,9 @@ class _Cutter:
             except Drop as drop:
                 self.outcome.dropped.append(drop.of(unit.name, begin / self.fps, stop / self.fps))
             for rest in (passing, following_by or ()):
-                for _ in rest:  # what a dropped clip has not looked at
-                    pass
+                with contextlib.suppress(Drop):  # of the reader, which the next piece is told of
+                    for _ in rest:  # what a dropped clip has not looked at
+                        pass
 
     def _look(self, path: Path) -> tuple[VideoInfo, list[int]]:
         finder = ShotFinder() if self.data.shots else None
@@ -193,9 +197,11 @@ class _Cutter:
                     raise
         for _ in target.passing(frames):  # unless they have passed by already
             pass
+        target.expect(count)
         if driver is not None and driving is not None:
             for _ in driver.passing(driving):
                 pass
+            driver.expect(count)
             copytrap.check(target.small, driver.small, self.fps)
         if self.poses_of is not None:
             found = window.poses(self.poses_of(wanted))
@@ -244,6 +250,26 @@ class _Cutter:
         return self.given
 
 
+class _Reading:
+    """The frames of a reader. One that gave up has no more of them for anybody, and `broken` says why."""
+
+    def __init__(self, frames: Iterator[np.ndarray]) -> None:
+        self._frames = frames
+        self.broken: Drop | None = None
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self
+
+    def __next__(self) -> np.ndarray:
+        if self.broken is not None:
+            raise self.broken
+        try:
+            return next(self._frames)
+        except Drop as drop:
+            self.broken = drop
+            raise
+
+
 class _Tape:
     """Frames that pass by on their way into a clip file; what else is needed of them is kept small."""
 
@@ -262,6 +288,11 @@ class _Tape:
             self.small.append(copytrap.small(picture))
             self._encoder.add(picture)
             yield picture
+
+    def expect(self, count: int) -> None:
+        """Raises Drop unless that many frames have passed by."""
+        if self._encoder.frames != count:
+            raise Drop("damaged", f"{self._encoder.frames} frames of the clip came out of the reader, expected {count}")
 
     def finish(self) -> bytes:
         """The clip's file."""

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -15,6 +12,7 @@ import torch
 
 from training.data.dropping import Drop
 from training.data.unit import Job, Outcome, Unit
+from training.processes import end_with_parent
 
 _AHEAD = 3  # units that wait for each process
 _job: Job | None = None
@@ -27,10 +25,7 @@ def _begin(job: Job, alone: bool) -> None:
     if not alone:
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent is the one who speaks of it
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    end_with_parent()
 
 
 def _make(unit: Unit) -> Outcome:

@@ -13,7 +13,8 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -39,19 +40,44 @@ from training.latents.encode import Maker, read_poses
 from training.latents.mirror import in_mirror
 from training.latents.skeletons import convention
 from training.manifest import Sample
+from training.processes import alone, end_with_parent
 
 EMPTY = "empty.safetensors"
 """The context of an empty prompt, for dropped texts; its header names the backbone and the text encoder."""
 
-_device = "cpu"  # of this process
-
 
 @dataclass(frozen=True)
 class Job:
-    """One shard."""
+    """One shard, in the folder that its split names."""
 
     path: Path
     samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class Bodies:
+    """Samples of each family of bodies: how many, which the random numbers hang on, and the samples where one's body may take
+    the place of another's."""
+
+    counts: Mapping[str, int]
+    samples: Mapping[str, Sequence[Sample]]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the shards of a run have in common: a process is given it once, and not with each shard.
+
+    Attributes:
+        metadata: Of each split's shards. bodies: Of each split; empty where no pose is augmented.
+    """
+
+    settings: Config
+    metadata: Mapping[str, dict[str, str]]
+    bodies: Mapping[str, Bodies]
+
+
+_device = "cpu"  # of this process
+_work: Work | None = None
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,16 +90,30 @@ def cache_folder(settings: Config) -> Path:
 
 def split(settings: Config) -> dict[str, list[Sample]]:
     """Samples of `train` and `validation`. Raises UserError when there are none, or when they share a source."""
+    return _sorted(settings)[0]
+
+
+def _sorted(settings: Config) -> tuple[dict[str, list[Sample]], Counter[str]]:
+    """The split, and how many samples are on neither side, by the reason."""
     path = settings.cache.manifest or settings.out / "clips" / "manifest.jsonl"
     kind = "pose" if settings.variant == "pose" else "e2e"
-    samples = [sample for sample in manifest.read(path) if sample.kind == kind and sample.accepted is not False]
+    skipped: Counter[str] = Counter()
+
+    def usable(listed: Path) -> list[Sample]:
+        found = manifest.read(listed)
+        left = [sample for sample in found if sample.kind == kind]
+        kept = [sample for sample in left if sample.accepted is not False]
+        skipped.update({f"of another kind than {kind}": len(found) - len(left), "rejected": len(left) - len(kept)})
+        return kept
+
+    samples = usable(path)
     if settings.cache.validation is not None:
-        held_out = [s for s in manifest.read(settings.cache.validation) if s.kind == kind and s.accepted is not False]
+        held_out = usable(settings.cache.validation)
         train = samples
     else:
         # all clips of one source go to one side, or a held-out clip would be a neighbour of a trained one
         sources = list(dict.fromkeys(s.source_sha256 or s.id for s in samples))
-        last = set(sources[len(sources) - round(settings.cache.validation_share * len(sources)) :])
+        last = set(sources[len(sources) - _held_out(settings.cache.validation_share, len(sources)) :])
         held_out = [s for s in samples if (s.source_sha256 or s.id) in last]
         train = [s for s in samples if (s.source_sha256 or s.id) not in last]
     if not train:
@@ -83,7 +123,12 @@ def split(settings: Config) -> dict[str, list[Sample]]:
         raise UserError(f"training and validation share {len(shared)} source files ({sorted(shared)[0][:12]} ...), expected none")
     if settings.cache.mirror:
         train = [*train, *map(in_mirror, train)]
-    return {"train": train, "validation": held_out}
+    return {"train": train, "validation": held_out}, skipped
+
+
+def _held_out(share: float, sources: int) -> int:
+    """How many sources are held out: without one nobody would see that a run learns its clips by heart."""
+    return max(round(share * sources), 1 if share and sources > 1 else 0)
 
 
 def check_samples(settings: Config, samples: Sequence[Sample]) -> None:
@@ -105,6 +150,13 @@ def check_samples(settings: Config, samples: Sequence[Sample]) -> None:
         for path in (sample.target_video, sample.driving_video, sample.poses, sample.reference_image):
             if path is not None and not path.is_file():
                 raise UserError(f"{where}: there is no {path}, expected it where the manifest says")
+        if sample.driving_video is not None:
+            same_bytes = sample.driving_sha256 and sample.driving_sha256.lower() == sample.source_sha256.lower()
+            if same_bytes or sample.driving_video.samefile(sample.target_video):
+                raise UserError(
+                    f"{where}: its driving_video, {sample.driving_video}, is its target_video, expected another character who does "
+                    f"the same: a model would learn to copy it; take its line out of the manifest"
+                )
 
 
 def header_of(settings: Config, samples: Sequence[Sample], folder: Path) -> header.Header:
@@ -148,15 +200,23 @@ def plan(settings: Config, samples: Sequence[Sample], folder: Path) -> list[Job]
     ]
 
 
-def others_of(samples: Sequence[Sample]) -> Callable[[Sample, np.random.Generator], PoseSequence | None]:
-    """Draws the first pose of another sample of the same `appearance`, which in a drawn world names the kind of body."""
+def bodies_of(settings: Config, samples: Sequence[Sample]) -> Bodies:
+    """What `others_of` needs of all samples of a split."""
     by_body: dict[str, list[Sample]] = {}
-    for sample in samples:
-        by_body.setdefault(body_of(sample), []).append(sample)
+    if settings.variant == "pose" and settings.cache.variants:
+        for sample in samples:
+            by_body.setdefault(body_of(sample), []).append(sample)
+    return Bodies({body: len(own) for body, own in by_body.items()}, by_body if settings.cache.augment.other_bodies else {})
+
+
+def others_of(bodies: Bodies) -> Callable[[Sample, np.random.Generator], PoseSequence | None]:
+    """Draws the first pose of another sample of the same `appearance`, which in a drawn world names the kind of body."""
 
     def draw(sample: Sample, rng: np.random.Generator) -> PoseSequence | None:
-        fitting = by_body[body_of(sample)]
-        other = fitting[int(rng.integers(len(fitting)))]
+        place = int(rng.integers(bodies.counts[body_of(sample)]))  # also where none is taken: the same numbers for the rest
+        if not bodies.samples:
+            return None
+        other = bodies.samples[body_of(sample)][place]
         return None if other.id == sample.id else steady_people(read_poses(other)[:1])
 
     return draw
@@ -208,13 +268,16 @@ def _empty(settings: Config, device: str, path: Path) -> None:
     save_atomic({name: _half(value.cpu()) for name, value in context.items()}, path, expected)
 
 
-def _write(settings: Config, samples: Sequence[Sample], metadata: dict[str, str], job: Job) -> Path:
+def _write(job: Job) -> Path:
+    assert _work is not None
+    settings, split_name = _work.settings, job.path.parent.name
     pose = settings.variant == "pose"
     augment = settings.cache.augment if pose else None
     encoders = _encoders(settings.backbone, _device)
     prompt = concatenated if settings.cache.text == "concatenated" else attrgetter("caption")
     layout = get_layout(settings.layout, settings.motion_context)
-    maker = Maker(encoders, layout, settings.clip.spec, augment, settings.cache.variants, others_of(samples), prompt)
+    others = others_of(_work.bodies[split_name])
+    maker = Maker(encoders, layout, settings.clip.spec, augment, settings.cache.variants, others, prompt)
     made, contexts = [], []
     for first in range(0, len(job.samples), encoders.at_once):
         part = job.samples[first : first + encoders.at_once]
@@ -230,24 +293,26 @@ def _write(settings: Config, samples: Sequence[Sample], metadata: dict[str, str]
         "bodies": json.dumps([body_of(sample) for sample in job.samples]),
         "lengths": json.dumps(lengths),
     }
-    save_atomic(tensors | text, job.path, metadata | about)
+    save_atomic(tensors | text, job.path, _work.metadata[split_name] | about)
     return job.path
 
 
-def _start(threads: int, devices: SimpleQueue) -> None:
+def _start(threads: int, devices: SimpleQueue, work: Work) -> None:
     """In each process of the pool: it has one device for all that it does, the next of those that are left."""
-    global _device
-    _device = devices.get()
+    global _device, _work
+    end_with_parent()
+    _device, _work = devices.get(), work
     torch.set_num_threads(threads)
 
 
-def _written(settings: Config, jobs: Sequence[tuple], devices: Sequence[str]) -> Iterator[Path]:
-    """Shards as they are done; each job is (samples, metadata, job)."""
-    global _device
+def _written(work: Work, jobs: Sequence[Job], devices: Sequence[str]) -> Iterator[Path]:
+    """Shards as they are done."""
+    global _device, _work
+    settings = work.settings
     workers = min(settings.cache.workers or (len(devices) if devices[0] != "cpu" else os.cpu_count() or 1), len(jobs))
     if workers <= 1:
-        _device = devices[0]
-        yield from (_write(settings, *job) for job in jobs)
+        _device, _work = devices[0], work
+        yield from map(_write, jobs)
         return
     _encoders.cache_clear()  # those of the empty prompt: the processes have their own
     if devices[0] != "cpu":
@@ -259,8 +324,8 @@ def _written(settings: Config, jobs: Sequence[tuple], devices: Sequence[str]) ->
     # one thread each on the CPU: clips of small networks are too small to be shared out
     threads = 1 if devices[0] == "cpu" else max(1, (os.cpu_count() or 1) // workers)
     with contextlib.ExitStack() as stack:
-        pool = stack.enter_context(ProcessPoolExecutor(workers, context, _start, (threads, left)))
-        futures = [pool.submit(_write, settings, *job) for job in jobs]
+        pool = stack.enter_context(ProcessPoolExecutor(workers, context, _start, (threads, left, work)))
+        futures = [pool.submit(_write, job) for job in jobs]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -277,31 +342,55 @@ def _written(settings: Config, jobs: Sequence[tuple], devices: Sequence[str]) ->
 
 def build(settings: Config) -> Path:
     """Make the cache of a run; returns its folder. Raises UserError."""
-    folder, splits = cache_folder(settings), split(settings)
+    folder, (splits, skipped) = cache_folder(settings), _sorted(settings)
+    for samples in splits.values():
+        check_samples(settings, samples)
+    with alone(folder, "cache"):
+        shards = _shards(settings, splits, folder)
+    held_out, left_out = len(splits["validation"]), [f"{count} {why}" for why, count in skipped.items() if count]
+    print(
+        f"cache: {len(splits['train'])} samples to train on, {held_out} held out, {skipped.total()} skipped"
+        f"{' (' + ', '.join(left_out) + ')' if left_out else ''}; {shards} shards in {folder}",
+        flush=True,
+    )
+    if not held_out:
+        print(f"cache: nothing is held out, so nothing will tell whether the clips are learnt by heart; {_to_hold_out(settings)}")
+    return folder
+
+
+def _to_hold_out(settings: Config) -> str:
+    if settings.cache.validation is not None:
+        return f"give samples that are of this run's kind and not rejected in {settings.cache.validation}"
+    return "give clips of two sources or more" if settings.cache.validation_share else "set cache.validation_share above 0"
+
+
+def _shards(settings: Config, splits: Mapping[str, Sequence[Sample]], folder: Path) -> int:
+    """Make the shards that are missing; returns how many there are of both sides."""
     planned = {name: plan(settings, samples, folder / name) for name, samples in splits.items()}
     counts = header.of_whole({name: (len(planned[name]), len(samples)) for name, samples in splits.items()})
-    jobs, total = [], sum(map(len, planned.values()))
+    jobs, total, metadata = list[Job](), sum(map(len, planned.values())), dict[str, dict[str, str]]()
     for name, samples in splits.items():
-        check_samples(settings, samples)
         if not samples:
             continue
-        metadata = header_of(settings, samples, folder)
+        own = header_of(settings, samples, folder)
+        metadata[name] = own.metadata() | counts
         for job in planned[name]:
             if job.path.exists():
                 found = header.read_metadata(job.path)
-                header.check(found, metadata, job.path)
+                header.check(found, own, job.path)
                 header.check_ids(found, [sample.id for sample in job.samples], job.path)
             else:
-                jobs.append((samples, metadata.metadata() | counts, job))
+                jobs.append(job)
         wanted = {job.path for job in planned[name]}
         for extra in sorted(set((folder / name).glob("*.safetensors")) - wanted):
             raise UserError(f"{extra} is of no sample of this run, expected {len(wanted)} shards; delete {folder}, make it again")
     devices = [f"cuda:{k}" for k in range(torch.cuda.device_count())] or ["cpu"]
+    work = Work(settings, metadata, {name: bodies_of(settings, samples) for name, samples in splits.items()})
     started, done = time.time(), total - len(jobs)
     try:
         config.save(settings, folder)
         _empty(settings, devices[0], folder / EMPTY)
-        for path in _written(settings, jobs, devices):
+        for path in _written(work, jobs, devices):
             done += 1
             print(f"cache: {path.parent.name}/{path.name}, {done}/{total} shards, {time.time() - started:.0f} s", flush=True)
     except OSError as error:
@@ -309,8 +398,7 @@ def build(settings: Config) -> Path:
             f"{folder} can't be written ({error}); make room, or see that it may be written to, and run the same command again: "
             f"what is written stays"
         ) from error
-    print(f"cache: {total} shards, {sum(map(len, splits.values()))} samples in {folder}", flush=True)
-    return folder
+    return total
 
 
 def main(options: argparse.Namespace) -> int:

@@ -17,6 +17,8 @@ from dreamactor_core.poses import PoseSequence, from_pose_keypoint
 from headless.media import read_image
 from training.backbones.base import Context, Encoders
 from training.config import Augment
+from training.data import copytrap
+from training.data.dropping import Drop
 from training.errors import UserError
 from training.latents import skeletons
 from training.latents.mirror import Mirrored, as_shown
@@ -79,6 +81,20 @@ def read_driver(sample: Sample, spec: ClipSpec) -> np.ndarray:
     return as_shown(sample, frames)
 
 
+def check_driver(sample: Sample, target: np.ndarray, driver: np.ndarray, spec: ClipSpec) -> None:
+    """Raises UserError for a driver that shows the target itself, whatever the files are called. RGB uint8 (T, H, W, 3) and
+    (T - lead-in, H, W, 3)."""
+    if isinstance(sample, Mirrored):  # the one that it mirrors is looked at
+        return
+    try:
+        copytrap.check([copytrap.small(one) for one in target[spec.lead_in :]], [copytrap.small(one) for one in driver], spec.fps)
+    except Drop as drop:
+        raise UserError(
+            f"sample {sample.id}: {sample.driving_video}: {drop.detail} who does the same; take its line out of the manifest, and "
+            f"look at how the others were made"
+        ) from drop
+
+
 def conditions_of(
     encoders: Encoders, layout: Layout, references: Sequence[np.ndarray], drivers: Sequence[np.ndarray], spec: ClipSpec
 ) -> list[dict[str, torch.Tensor]]:
@@ -131,6 +147,8 @@ class Maker:
         references = [read_reference(sample, target) for sample, target in zip(samples, targets, strict=True)]
         if self.augment is None:  # rgb
             drivers = [read_driver(sample, spec) for sample in samples]
+            for sample, target, driver in zip(samples, targets, drivers, strict=True):
+                check_driver(sample, target, driver, spec)
             made = conditions_of(self.encoders, self.layout, references, drivers, spec)
             tensors = [{name: value[None] for name, value in one.items()} for one in made]
         else:

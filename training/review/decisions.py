@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from headless.atomic import atomic
 from training import manifest
 from training.errors import UserError
 from training.journal import Journal
@@ -28,6 +29,7 @@ class Decisions:
         self._entries: list[dict[str, object]] = []
         self._undone: set[int] = set()
         self._of: dict[str, list[int]] = {}
+        self._lines: dict[str, tuple[bool | None, str]] = {}  # of the manifest, and the decision that each tells of
         self.changes = 0  # grows with every entry
         self.refresh()
 
@@ -88,13 +90,27 @@ class Decisions:
     def write(self) -> None:
         """`manifest.jsonl` with all samples and their decisions, `kept.jsonl` with those accepted. Raises UserError (disk full).
 
+        The first call makes every sample's line, later ones those of samples that were decided on since.
         One thread at a time, from its look at the decisions on: an older state must not come to lie over a newer one.
         """
         with self._writing:
             decided = self.all()
-            samples = [sample.model_copy(update={"accepted": decided[sample.id]}) for sample in self.samples.values()]
+            lines = [self._line(name, accepted) for name, accepted in decided.items()]
+            kept = [line for line, accepted in zip(lines, decided.values(), strict=True) if accepted]
             try:
-                manifest.write(self.folder / "manifest.jsonl", samples)
-                manifest.write(self.folder / "kept.jsonl", [sample for sample in samples if sample.accepted])
+                _save(self.folder / "manifest.jsonl", lines)
+                _save(self.folder / "kept.jsonl", kept)
             except OSError as error:
                 raise UserError(f"{self.folder} can't be written to ({error}); the decisions are in its journal") from error
+
+    def _line(self, name: str, accepted: bool | None) -> str:
+        known = self._lines.get(name)
+        if known is None or known[0] is not accepted:
+            sample = self.samples[name].model_copy(update={"accepted": accepted})
+            known = self._lines[name] = accepted, manifest.to_line(sample, self.folder)
+        return known[1]
+
+
+def _save(path: Path, lines: Sequence[str]) -> None:
+    with atomic(path) as partial:
+        partial.write_text("".join(f"{line}\n" for line in lines), "utf-8")

@@ -30,6 +30,8 @@ HEADERS = {
 LOCAL = ("127.0.0.1", "localhost")
 COOKIE = "dreamactor_review"
 """Names the browser: it takes back its own decisions only. A cookie is of all ports, and each start has another one."""
+EVERY = 5.0
+"""Seconds between two rewritings of the manifests: they are long, and the journal has every decision meanwhile."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -122,12 +124,12 @@ class Review:
         return web.json_response({"id": name, "accepted": None if name is None else self._decisions.of(name)})
 
     async def _writer(self, app: web.Application) -> Any:  # an async generator, as aiohttp takes it
-        """Keep the manifests up to date, once a second where there was something, and at the end."""
+        """Keep the manifests up to date, every few seconds where there was something, and at the end."""
 
         async def keep_up() -> None:
             while True:
                 await self._write()
-                await asyncio.sleep(1)
+                await asyncio.sleep(EVERY)
 
         task = asyncio.create_task(keep_up())
         yield
