@@ -186,6 +186,20 @@ class Train(Section):
     tensorboard: bool = True
     seed: int = Field(0, ge=0)
 
+    @model_validator(mode="after")
+    def _divides(self) -> Train:
+        if self.batch % self.accumulate:
+            raise ValueError(
+                f"batch is {self.batch}, expected a multiple of accumulate, {self.accumulate}: it is the global batch, and "
+                f"micro-batches are of one size; change one of them"
+            )
+        if self.sample_sheets and self.sample_every % self.every:
+            raise ValueError(
+                f"sample_every is {self.sample_every}, expected a multiple of every, {self.every}: a sheet is made with a "
+                f"checkpoint's LoRA; change one of them, or set sample_sheets: 0"
+            )
+        return self
+
 
 class Synthesize(Section):
     """Eq. 3. `sources`: clips with poses. `references`: whose first frames (or reference images) are the characters."""

@@ -20,11 +20,11 @@ TRAIN = {
 FLOAT = {"name": "marionette", "dtype": "float32"}
 
 
-def write_cache(world: Path, name: str, variants: int, **sections: Any) -> None:
-    """Run `cache` on the clips in world/clips, a third of them held out, into world/name."""
+def write_cache(world: Path, name: str, variants: int, more: dict[str, Any] | None = None, **sections: Any) -> None:
+    """Run `cache` on the clips in world/clips, a third of them held out, into world/name. `more`: of the section `cache`."""
     (world / name).mkdir()
     cache = {"manifest": str(world / "clips" / "manifest.jsonl"), "validation_share": 0.34, "workers": 1, "variants": variants}
-    run = write_run(world / f"{name}.yaml", world / name, cache=cache | PLAIN, backbone=FLOAT, **sections)
+    run = write_run(world / f"{name}.yaml", world / name, cache=cache | PLAIN | (more or {}), backbone=FLOAT, **sections)
     assert main(["cache", str(run)]) == 0
 
 

@@ -26,6 +26,7 @@ from training.optimizer import MuonAdamW
 from training.plan import costs
 from training.plan.network import RELEASED, Network, empty, network
 from training.plan.report import COMPUTED, made, weights
+from training.train.parallel import refusal
 
 FAMILY = {"wan2.1-i2v-14b": "wan", "wan2.2-i2v-a14b": "wan", "marionette": "wan", "hunyuanvideo-1.5-i2v": "hunyuan-video-1.5"}
 NAMES = ["wan2.1-i2v-14b", "wan2.2-i2v-a14b", "hunyuanvideo-1.5-i2v"]
@@ -325,6 +326,50 @@ def test_what_does_not_fit_gets_advice(run: Any) -> None:
     status, out, _ = run("preset: wan2.2_i2v_a14b_low\ntrain: {checkpointing: false}", "--memory", "24")
     assert status == 0 and "does not fit into 24 GB" in out
     assert "train.checkpointing: true, backbone.base: fp8 or int8, train.optimizer: adamw8bit, train.accumulate: 2, so" in out
+
+
+@pytest.mark.parametrize(
+    ("backbone", "train", "memory"),
+    [("{base: int8}", "{}", "50"), ("{base: fp8}", "{batch: 4}", "50"), ("{}", "{optimizer: adamw8bit}", "70"),
+     ("{}", "{optimizer: muon, batch: 8}", "70"), ("{}", "{batch: 6, accumulate: 2}", "76"), ("{base: int8}", "{batch: 4}", "80"),
+     ("{}", "{batch: 4}", "70"), ("{}", "{sharding: fsdp2}", "160")],
+)  # fmt: skip
+def test_what_is_suggested_is_what_train_takes(run: Any, tmp_path: Path, backbone: str, train: str, memory: str) -> None:
+    """Set as it says, by the rules that `train` begins with. Where it finds nothing, it says what would let weights be shared."""
+    text = f"preset: wan2.1_i2v_14b\nbackbone: {backbone}\ntrain: {train}"
+    found = json.loads(run(text, "--json", "--memory", memory)[1])["suggested"]
+    settings = load(tmp_path / "run.yaml")
+    if found["devices"]:
+        assert found["memory"] <= float(memory) * 1e9
+        way = settings.model_copy(update={"train": settings.train.model_copy(update={"sharding": found["sharding"]})})
+        assert refusal(way, found["devices"]) is None
+        said = f"set train.sharding: {found['sharding']}"
+        assert (said in run(text, "--memory", memory)[1]) == (found["sharding"] != settings.train.sharding)
+    else:
+        assert "backbone.base: full and train.optimizer: adamw, which FSDP2 can share out" in found["advice"]
+
+
+def test_ways_that_train_does_not_take() -> None:
+    def why(processes: int, base: str = "full", **train: Any) -> str | None:
+        values = {"preset": None, "out": "x", **_preset("wan2.1_i2v_14b")} | {"train": train}
+        return refusal(validated(values | {"backbone": {"name": "wan2.1-i2v-14b", "base": base}}, "x"), processes)
+
+    assert why(1) is why(2) is why(2, "int8") is why(2, sharding="fsdp2") is why(2, batch=8, accumulate=4) is None
+    assert "there is one process" in why(1, sharding="fsdp2")
+    assert "base is fp8 with fsdp2" in why(2, "fp8", sharding="fsdp2")
+    assert "optimizer is muon with fsdp2" in why(2, optimizer="muon", sharding="fsdp2")
+    assert "batch is 6, expected a multiple of 4 processes times 1" in why(4, batch=6)
+    assert "batch is 6, expected a multiple of 2 processes times 2" in why(2, batch=6, accumulate=2)
+
+
+def test_every_process_loads_all_weights(run: Any) -> None:
+    """Whatever they become on the device: before they are in 8 bits, or shared out, they are whole."""
+    text = "preset: wan2.1_i2v_14b\nbackbone: {base: int8}\ntrain: {batch: 4}"
+    found = json.loads(run(text, "--json", "--memory", "80")[1])
+    processes, whole = found["suggested"]["devices"], found["host_memory"]["each"]
+    assert processes > 1 and found["host_memory"] == {"processes": processes, "each": whole, "total": processes * whole}
+    assert whole == pytest.approx(2 * found["weights"], rel=1e-3) and whole > 1.5 * found["memory"]["base"]
+    assert f"{processes} processes load the weights, 32.8 GB each" in run(text, "--memory", "80")[1]
 
 
 def test_the_folders_config_comes_first(run: Any, tmp_path: Path) -> None:

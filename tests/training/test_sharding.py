@@ -1,4 +1,4 @@
-"""FSDP2 over the real backbones at toy dimensions, in half precision: two processes compute what one does."""
+"""FSDP2, and DDP over weights in 8 bits, of the real backbones at toy dimensions: two processes compute what one does."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from training.train import parallel
 CLIP = {"fps": 16, "frames": 5, "lead_in": 0.25, "sizes": [[32, 32]]}
 
 
-def inputs(name: str) -> dict[str, object]:
+def inputs(name: str, seed: int = 3) -> dict[str, object]:
     """One sample of a composite of 2 x 4 x 8 latents, at a noise level that half precision rounds."""
-    generator = torch.Generator().manual_seed(3)
+    generator = torch.Generator().manual_seed(seed)
     channels = 32 if name.startswith("hunyuan") else 16
 
     def random(*shape: int) -> torch.Tensor:
@@ -39,17 +39,28 @@ def inputs(name: str) -> dict[str, object]:
     return {"x": random(*shape), "sigma": torch.tensor([0.9373]), "given": random(*shape), "known": known, "context": context}
 
 
-def learn(model: torch.nn.Module, backbone: object, name: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    velocity = backbone.predict(model, **inputs(name))
+def learn(model: torch.nn.Module, backbone: object, name: str, seed: int = 3) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    velocity = backbone.predict(model, **inputs(name, seed))
     velocity.square().mean().backward()
     return velocity.detach(), {key: whole(parameter.grad).clone() for key, parameter in lora_state(model).items()}
 
 
-def process(rank: int, folder: str, name: str, port: int) -> None:
+def joined(rank: int, port: int) -> Accelerator:
+    """One of two processes."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
     os.environ |= {"MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
     torch.set_num_threads(1)
-    accelerator = Accelerator()
+    return Accelerator()
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def process(rank: int, folder: str, name: str, port: int) -> None:
+    accelerator = joined(rank, port)
     kind = Backbone(name=name, path=folder)
     train = {"sharding": "fsdp2", "batch": 2, "optimizer": "adamw"}
     settings = Config.model_validate({"out": folder, "clip": CLIP, "backbone": kind.model_dump(), "train": train})
@@ -84,7 +95,32 @@ def process(rank: int, folder: str, name: str, port: int) -> None:
 @pytest.mark.parametrize("name", ["wan2.1-i2v-14b", "hunyuanvideo-1.5-i2v"])
 def test_two_processes_with_halves_of_a_network_compute_what_one_does(name: str, tmp_path: Path) -> None:
     folder = write_hunyuan(tmp_path / "toy") if name.startswith("hunyuan") else write_wan(tmp_path / "toy")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(process, (str(folder), name, port), nprocs=2)
+    torch.multiprocessing.spawn(process, (str(folder), name, free_port()), nprocs=2)
+
+
+def of_8_bits(rank: int, folder: str, port: int) -> None:
+    accelerator, name = joined(rank, port), "wan2.1-i2v-14b"
+    for base in ("int8", "fp8"):
+        kind = Backbone(name=name, path=folder, base=base)
+        settings = Config.model_validate({"out": folder, "clip": CLIP, "backbone": kind.model_dump(), "train": {"batch": 2}})
+        parallel.check(accelerator, settings)
+        backbone, model = get(kind), get(kind).load_transformer()
+        torch.manual_seed(rank)  # which of the LoRAs they begin with is the main process's to say
+        add_lora(model, 4, backbone.family)
+        for parameter in lora_state(model).values():
+            torch.nn.init.normal_(parameter, std=0.1)
+        both = parallel.prepare(accelerator, model, list(model.blocks), settings)
+        backbone.predict(both, **inputs(name, rank)).square().mean().backward()
+        together = {key: parameter.grad.clone() for key, parameter in lora_state(model).items()}
+        alone = []
+        for seed in (0, 1):
+            model.zero_grad()
+            alone.append(learn(model, backbone, name, seed)[1])
+        assert together and all(value.abs().max() > 0 for value in together.values())
+        for key, value in together.items():
+            torch.testing.assert_close(value, (alone[0][key] + alone[1][key]) / 2, atol=1e-6, rtol=1e-3)
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_with_weights_in_8_bits_average_their_gradients(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(of_8_bits, (str(write_wan(tmp_path / "toy")), free_port()), nprocs=2)

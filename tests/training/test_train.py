@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
+import websocket
 from drawn_clips import write_clips, write_run
+from filelock import FileLock
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from short_runs import furthest, run_file, trained, write_cache
@@ -25,9 +28,11 @@ from training.config import Augment, Timesteps
 from training.errors import UserError
 from training.hashing import sha256
 from training.latents.read import Cache
+from training.train import contracts
 from training.train.data import Chance, Order
-from training.train.loop import Trainer
+from training.train.loop import Log, Trainer
 from training.train.objective import draw_sigma
+from training.train.sheets import Sheets
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +65,52 @@ def test_sheets_that_can_t_be_made_are_refused_before_anything_is_done(tmp_path:
         config.load(write_run(tmp_path / "run.yaml", tmp_path, train={"sample_sheets": 4}, **sections))
 
 
+@pytest.mark.parametrize(("variant", "other", "title"), [("rgb", "pose", "Driving video"), ("pose", "rgb", "Driving poses")])
+def test_a_workflow_of_the_other_variant_is_refused_at_once(variant: str, other: str, title: str, tmp_path: Path) -> None:
+    train = {"sample_sheets": 1, "sample_workflow": f"workflows/api/marionette_{other}.json"}
+    settings = config.load(write_run(tmp_path / "run.yaml", tmp_path, variant=variant, train=train))
+    with pytest.raises(UserError, match=f"sample_workflow, for a LoRA of variant {variant}: 0 nodes are titled '{title}'"):
+        Sheets(settings, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        ({"batch": 7, "accumulate": 2}, "batch is 7, expected a multiple of accumulate, 2"),
+        ({"sample_sheets": 1, "every": 200, "sample_every": 500}, "sample_every is 500, expected a multiple of every, 200"),
+    ],
+)
+def test_what_does_not_divide_is_refused_when_the_file_is_read(train: dict, said: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=said):
+        config.load(write_run(tmp_path / "run.yaml", tmp_path, train=train))
+
+
+def test_without_sheets_it_does_not_matter_when_they_are_made(tmp_path: Path) -> None:
+    train = {"sample_sheets": 0, "every": 200, "sample_every": 500}
+    assert config.load(write_run(tmp_path / "run.yaml", tmp_path, train=train)).train.sample_every == 500
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "train").mkdir()
+    with FileLock(tmp_path / "train" / ".lock"):
+        assert main(["train", str(write_run(tmp_path / "run.yaml", tmp_path))]) == 1
+    said = f"another train is at work in {tmp_path / 'train'}; wait for it, or give another `out`"
+    assert said in capsys.readouterr().err
+
+
+def test_events_that_the_log_keeps_are_kept_in_tensorboard(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for first, steps in ((0, (1, 2, 3)), (2, (3, 4))):  # ended after step 3, gone on with from the state of step 2
+        with Log(tmp_path, True, first) as log:
+            for step in steps:
+                log.write(step, loss=step + first / 10)
+    found = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("loss")
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text("utf-8").splitlines()]
+    assert [(event.step, round(event.value, 4)) for event in found] == [(line["step"], line["loss"]) for line in lines]
+    assert [line["loss"] for line in lines] == [1, 2, 3.2, 4.2]
+
+
 def test_ctrl_c_saves_the_step(world: Path, plain: Path, tmp_path: Path) -> None:
     """Interrupted between two checkpoints, the run goes on from that step and ends with the same weights."""
     settings = config.load(run_file(world, tmp_path, steps=4, every=4))
@@ -86,6 +137,26 @@ def test_ctrl_c_saves_the_step(world: Path, plain: Path, tmp_path: Path) -> None
     again.run()
     other = tmp_path / "other"
     assert furthest(load_file(tmp_path / "train" / "lora.safetensors"), trained(world, other, steps=4, every=4)) == 0
+
+
+def test_sheets_that_fail_are_told_of_and_do_not_end_the_run(
+    world: Path, plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Broken:
+        """What a ComfyUI, or a workflow that lacks something, can end in."""
+
+        reasons = iter((websocket.WebSocketTimeoutException("timed out"), KeyError("images")))
+
+        def make(self, lora: Path, out: Path) -> None:
+            raise next(self.reasons)
+
+    trainer = Trainer(config.load(run_file(world, tmp_path, sample_every=1)))
+    trainer.sheets = Broken()
+    trainer.run()
+    said = capsys.readouterr().err
+    assert "no sample sheet of step 1 (WebSocketTimeoutException: timed out)" in said
+    assert "no sample sheet of step 2 (KeyError: 'images')" in said
+    assert furthest(load_file(tmp_path / "train" / "lora.safetensors"), load_file(plain / "train" / "lora.safetensors")) == 0
 
 
 def log_of(out: Path) -> list[dict[str, float]]:
@@ -142,6 +213,28 @@ def test_two_processes_are_one(sharding: str, world: Path, plain: Path, tmp_path
         {line["step"]: line["validation_loss"] for line in log_of(o) if "validation_loss" in line} for o in (plain, tmp_path)
     )
     assert one == pytest.approx(two, abs=1e-4)
+
+
+def begin(rank: int, run: str, port: int) -> None:
+    """One of two processes: makes a trainer and looks at it."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    os.environ |= {"MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
+    torch.set_num_threads(1)
+    real, read = contracts.sha256, []
+    contracts.sha256 = lambda path: read.append(path) or real(path)
+    trainer = Trainer(config.load(Path(run)))
+    assert len(read) == (rank == 0), "only the main process reads the weights for their hash"
+    assert trainer.contract.backbone_sha256 == real(trainer.backbone.weights()["transformer"][0])
+    patience = torch.distributed.group.WORLD._get_backend(torch.device("cpu")).options._timeout
+    assert patience.total_seconds() >= 3600, "the others wait while the main process makes a sheet"
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_begin(world: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(begin, (str(run_file(world, tmp_path)), port), nprocs=2)
 
 
 def test_killed_and_resumed_it_ends_with_the_same_bits(world: Path, tmp_path: Path) -> None:
@@ -253,8 +346,6 @@ def test_a_cache_of_another_run_is_refused(world: Path, tmp_path: Path) -> None:
         Trainer(settings.model_copy(update={"cache": settings.cache.model_copy(update={"augment": augment})}))
     with pytest.raises(UserError, match="no train shards"):
         Trainer(config.load(run_file(world, tmp_path, cache="nothing")))
-    with pytest.raises(UserError, match="batch is 3, expected a multiple of 1 processes times 2"):
-        Trainer(config.load(run_file(world, tmp_path, batch=3, accumulate=2)))
 
 
 def test_each_epoch_shows_every_sample(world: Path) -> None:

@@ -84,6 +84,7 @@ def made(settings: Config, speed: float, card: float, most: int) -> dict[str, An
 
     suggestion = suggested(settings, memory, card, most)
     devices = suggestion["devices"] or 1
+    loaded = costs.base_bytes(inside, outside, "full", halved)  # they become 8 bits, or a shard, when they are there
     seconds = per_sample.total * train.batch / speed / devices
     validation = train.validate_on * 2 * len(LEVELS) * per_sample.forward / speed / devices
     variants = settings.cache.variants if settings.variant == "pose" else 1
@@ -100,9 +101,11 @@ def made(settings: Config, speed: float, card: float, most: int) -> dict[str, An
         "layers": FEED_FORWARD["hunyuan-video-1.5" if net.joint else "wan"],
         "memory": {"micro_batch": max(1, train.batch // train.accumulate), **memory(1, False).parts()},
         "memory_total": memory(1, False).total,
+        "host_memory": {"processes": devices, "each": loaded, "total": devices * loaded},
         "flops": {"forward": per_sample.forward, "backward": per_sample.backward, "again": per_sample.again},
         "flops_step": per_sample.total * train.batch,
         "over_one_half": per_sample.total / plain.total,
+        "sharding": train.sharding,
         "suggested": suggestion,
         "speed": speed,
         "card": card,
@@ -121,25 +124,29 @@ def made(settings: Config, speed: float, card: float, most: int) -> dict[str, An
 
 
 def suggested(settings: Config, memory: Any, card: float, most: int) -> dict[str, Any]:
-    """The fewest devices that the run fits on: DDP where a device holds all, else FSDP2."""
-    places = settings.train.batch // settings.train.accumulate or 1
-    for devices in (n for n in range(1, min(places, most) + 1) if places % n == 0):
-        for sharded in (False, True) if devices > 1 else (False,):
-            each = memory(devices, sharded)
-            if each.total <= card:
-                how = "one process" if devices == 1 else "FSDP2" if sharded else "DDP"
-                return {"devices": devices, "how": how, "memory": each.total, "advice": ""}
+    """The fewest devices that the run fits on, in a way that `train` takes: DDP where a device holds all, else FSDP2."""
+    from training.train.parallel import refusal  # with all that trains
+
+    train, base = settings.train, settings.backbone.base
+    for devices in range(1, min(train.batch, most) + 1):
+        for sharding, how in (("none", "DDP" if devices > 1 else "one process"), ("fsdp2", "FSDP2")):
+            way = settings.model_copy(update={"train": train.model_copy(update={"sharding": sharding})})
+            each = memory(devices, sharding == "fsdp2").total
+            if each <= card and refusal(way, devices) is None:
+                return {"devices": devices, "how": how, "sharding": sharding, "memory": each, "advice": ""}
     ways = []
-    if not settings.train.checkpointing:
+    if not train.checkpointing:
         ways.append("train.checkpointing: true")
-    if settings.backbone.base == "full":
+    if base == "full":
         ways.append("backbone.base: fp8 or int8")
-    if settings.train.optimizer == "adamw":
+    if train.optimizer == "adamw":
         ways.append("train.optimizer: adamw8bit")
-    if places > 1:
-        ways.append(f"train.accumulate: {settings.train.batch}, so that samples go through one by one")
+    if train.batch > train.accumulate:
+        ways.append(f"train.accumulate: {train.batch}, so that samples go through one by one")
     ways += ["a smaller clip.sizes or clip.frames", "a train.batch that more devices can share"]
-    return {"devices": None, "how": "", "memory": memory(1, False).total, "advice": ", ".join(ways)}
+    if most > 1 and (base != "full" or train.optimizer != "adamw"):
+        ways.append("backbone.base: full and train.optimizer: adamw, which FSDP2 can share out")
+    return {"devices": None, "how": "", "sharding": "", "memory": memory(1, False).total, "advice": ", ".join(ways)}
 
 
 def size(count: float) -> str:
@@ -154,7 +161,7 @@ def size(count: float) -> str:
 def printed(plan: dict[str, Any]) -> str:
     """The plan in words."""
     tokens, trained, work, found = plan["tokens"], plan["trained"], plan["flops"], plan["suggested"]
-    (width, height), clip = plan["clip"]["size"], plan["clip"]
+    (width, height), clip, host = plan["clip"]["size"], plan["clip"], plan["host_memory"]
     lines = [
         f"{plan['backbone']}, dimensions {plan['dimensions']}. Everything here is {COMPUTED}.",
         f"clip          two halves of {width}x{height}, {clip['frames']} frames at {clip['fps']:g} fps, {clip['layout']}, "
@@ -170,10 +177,16 @@ def printed(plan: dict[str, Any]) -> str:
         "  (workspace is an assumption: attention that never holds its matrix, and a few gradients at a time)",
     ]
     if found["devices"]:
-        lines.append(f"devices       {found['devices']} of {size(plan['card'])} ({found['how']}), {size(found['memory'])} on each")
+        other = "" if found["sharding"] == plan["sharding"] else f"; set train.sharding: {found['sharding']}"
+        lines.append(
+            f"devices       {found['devices']} of {size(plan['card'])} ({found['how']}), {size(found['memory'])} on each{other}"
+        )
     else:
         lines.append(f"devices       does not fit into {size(plan['card'])}: {size(found['memory'])}; try {found['advice']}")
+    processes = f"{host['processes']} process{'es' * (host['processes'] > 1)}"
     lines += [
+        f"host memory   {size(host['total'])} while {processes} load{'s' * (host['processes'] == 1)} the weights, "
+        f"{size(host['each'])} each",
         f"time          {plan['seconds_per_step']:.3g} s a step at {plan['speed'] / 1e12:g}e12 operations a second, "
         f"{plan['hours']:.3g} h for {plan['steps']:,} steps; {plan['validation_seconds']:.3g} s a validation, one every "
         f"{plan['every']:,} steps",

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from training.config import Config, load, save
 from training.errors import UserError
+from training.processes import alone
 from training.synthesize.plan import Package, Teaching, Unit, manifests, missing, packages, plan_units
 from training.synthesize.records import Folder
 from training.synthesize.worker import Outcome
@@ -33,7 +33,8 @@ def main(options: argparse.Namespace) -> int:
     teaching = _check(config)
     units = plan_units(config, *manifests(config), teaching)
     folder = Folder(config.out / "synthetic")
-    with _alone(folder):
+    with alone(folder.path, "synthesize"):
+        folder.remove_partials()
         save(config, folder.path)
         failed = _make(config, folder, units)
         records = {unit.id: record for unit in units if (record := folder.finished(unit.id))}
@@ -58,18 +59,6 @@ def _check(config: Config) -> Teaching:
     from training.synthesize import direct
 
     return direct.check(config)
-
-
-@contextmanager
-def _alone(folder: Folder) -> Iterator[None]:
-    """Two runs in one folder would make everything twice."""
-    folder.path.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder.path / ".lock", timeout=0):
-            folder.remove_partials()
-            yield
-    except Timeout as error:
-        raise UserError(f"another synthesize is at work in {folder.path}; wait for it, or give another `out`") from error
 
 
 def _absolute(config: Config) -> dict[str, Any]:

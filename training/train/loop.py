@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 from tqdm import tqdm
 
+from dreamactor_core.contract import Contract
 from dreamactor_core.motion_context import JOINT, get_context
 from headless.atomic import atomic
 from training import backbones
@@ -54,14 +53,12 @@ class Trainer:
     def __init__(self, settings: Config) -> None:
         train = settings.train
         self.settings, self.folder = settings, folder_of(settings)
-        self.accelerator = Accelerator()
+        self.accelerator = parallel.started(settings)
         self.main = self.accelerator.is_main_process
-        parallel.check(self.accelerator, settings)
         self.backbone = backbones.get(settings.backbone)
         folder = train.cache or settings.out / "cache"
         self.cache, held_out = Cache(folder, "train"), Cache(folder, "validation")
-        check_cache(settings, self.backbone, self.cache, "train")
-        self.contract = contract_of(settings, self.backbone, self.cache)
+        self.contract = parallel.from_main(self.accelerator, self._contract)  # which reads all weights, to know them by their hash
         if train.init_lora is not None:
             check_parent(train.init_lora, self.contract, train.rank)
         self.sheets = Sheets(settings, self.folder) if self.main and train.sample_sheets else None
@@ -96,6 +93,10 @@ class Trainer:
         if train.compile:
             for block in self._blocks(self.accelerator.unwrap_model(self.model)):
                 block.compile()
+
+    def _contract(self) -> Contract:
+        check_cache(self.settings, self.backbone, self.cache, "train")
+        return contract_of(self.settings, self.backbone, self.cache)
 
     def _trained(self) -> dict[str, torch.nn.Parameter]:
         return lora_state(self.accelerator.unwrap_model(self.model))
@@ -233,8 +234,7 @@ class Trainer:
         """Whether the log has the checkpoint's validation, or none is asked for. Every process gets the main one's answer."""
         if self.held_out is None or not self.settings.train.validate_on:
             return True
-        answer = [log is not None and self.first in log.validated]
-        return bool(broadcast_object_list(answer)[0])
+        return parallel.from_main(self.accelerator, lambda: log is not None and self.first in log.validated)
 
     def _look(self, step: int, log: Log | None) -> None:
         """Validation and sample sheet. A sheet that can't be made is told of and left out: it is for people."""
@@ -246,13 +246,14 @@ class Trainer:
             with self.averaged():
                 right, other = validate(self.backbone, self.model, self.held_out, numbers, micro, self.accelerator)
             if log is not None:
-                log.write(step, validation_loss=right, with_another_driver=other)
+                log.write(step, validation_loss=right, **({} if other is None else {"with_another_driver": other}))
         if step % train.sample_every == 0 or step == train.steps:
             if self.sheets is not None:
                 try:
                     self.sheets.make(self.folder / LORA, self.folder / f"samples_{step:06d}.png")
-                except (RuntimeError, OSError, UserError) as error:
-                    tqdm.write(f"warning: there is no sample sheet of step {step}: {error}", sys.stderr)
+                except Exception as error:  # of a server, a workflow, a disk: none of them is worth hours of training
+                    reason = f"{type(error).__name__}: {error}"
+                    tqdm.write(f"warning: there is no sample sheet of step {step} ({reason})", sys.stderr)
             self.accelerator.wait_for_everyone()
 
 
@@ -295,7 +296,8 @@ class Log:
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first)
+            # what is at this step or later is hidden: the state's own step stays, as in the log
+            self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first + 1)
 
     def write(self, step: int, **values: float) -> None:
         """One line."""

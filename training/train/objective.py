@@ -28,6 +28,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.clean)
 
+    def first(self, count: int) -> Batch:
+        """The first samples alone."""
+        context = {name: value[:count] for name, value in self.context.items()}
+        return Batch(self.clean[:count], self.given[:count], self.known, self.generate, context)
+
     def to(self, device: torch.device) -> Batch:
         context = {name: value.to(device) for name, value in self.context.items()}
         return Batch(*(value.to(device) for value in (self.clean, self.given, self.known, self.generate)), context)

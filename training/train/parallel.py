@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, broadcast_object_list
+from torch.nn.parallel import DistributedDataParallel
 
 from training.config import Config
 from training.errors import UserError
 
+Made = TypeVar("Made")
+_PATIENCE = timedelta(hours=12)
+"""How long processes wait for each other. The main one alone makes sample sheets and reads whole files of weights; by default the
+others would give up on it after ten minutes."""
+
+
+def started(settings: Config) -> Accelerator:
+    """The processes of a run; called again it is the same. Raises UserError as `check` does."""
+    accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)])
+    check(accelerator, settings)
+    return accelerator
+
 
 def check(accelerator: Accelerator, settings: Config) -> None:
     """Raises UserError for a way of launching that a run can't have."""
-    train, processes = settings.train, accelerator.num_processes
+    processes = accelerator.num_processes
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != processes:  # each would train by itself and write over the others' files
         raise UserError(
@@ -33,18 +48,44 @@ def check(accelerator: Accelerator, settings: Config) -> None:
             f"{accelerator.gradient_accumulation_steps} accumulated steps, expected no and 1: backbone.dtype and train.accumulate "
             f"say it; launch with a file of training/profiles/"
         )
+    reason = refusal(settings, processes)
+    if reason is not None:
+        raise UserError(reason)
+
+
+def refusal(settings: Config, processes: int) -> str | None:
+    """Why a run can't be trained by that many processes, and what to do; None when it can."""
+    train = settings.train
     if train.sharding == "fsdp2":
         if processes == 1:
-            raise UserError("train.sharding is fsdp2 and there is one process; launch several, see training/profiles/")
+            return "train.sharding is fsdp2 and there is one process; launch several, see training/profiles/"
         if settings.backbone.base != "full":
-            raise UserError(f"backbone.base is {settings.backbone.base} with fsdp2, expected full: shards are of one kind")
+            return f"backbone.base is {settings.backbone.base} with fsdp2, expected full: shards are of one kind"
         if train.optimizer != "adamw":
-            raise UserError(f"train.optimizer is {train.optimizer} with fsdp2, expected adamw: the others need whole matrices")
+            return f"train.optimizer is {train.optimizer} with fsdp2, expected adamw: the others need whole matrices"
     if train.batch % (processes * train.accumulate):
-        raise UserError(
+        return (
             f"train.batch is {train.batch}, expected a multiple of {processes} processes times {train.accumulate} accumulated "
             f"micro-batches; it is the global batch"
         )
+    return None
+
+
+def from_main(accelerator: Accelerator, make: Callable[[], Made]) -> Made:
+    """What `make` returns in the main process, which alone calls it, for every process. Each has to call this.
+
+    Raises UserError in all of them when `make` does: none is left waiting.
+    """
+    found: list[Any] = [None]
+    if accelerator.is_main_process:
+        try:
+            found = [make()]
+        except UserError as error:
+            found = [error]
+    (made,) = broadcast_object_list(found)
+    if isinstance(made, UserError):
+        raise made
+    return made
 
 
 def prepare(
@@ -52,6 +93,9 @@ def prepare(
 ) -> torch.nn.Module:
     """The network on its device, ready for as many processes as there are. Make the optimizer after this."""
     if settings.train.sharding == "none":
+        # every process has the frozen weights from the same files, and those in 8 bits can't be sent
+        frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, frozen)
         return accelerator.prepare_model(model)
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard

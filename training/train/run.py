@@ -11,10 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from training import config
 from training.config import Config
+from training.processes import alone
+from training.train import parallel
 from training.train.loop import LOG, LORA, Trainer, folder_of
 
 SUMMARY = "summary.txt"
@@ -38,24 +41,29 @@ def summary(settings: Config, folder: Path, seconds: float, device: str, process
         out.append(f"loss: {losses[0]['loss']:.4f} at step {losses[0]['step']}, {losses[-1]['loss']:.4f} at the end")
         out.append(f"seconds a step: {losses[-1]['s_per_step']:.3f}, waits for other work on the machine included")
     for line in checks[-1:]:
-        out.append(
-            f"held-out loss at step {line['step']}: {line['validation_loss']:.4f}, and {line['with_another_driver']:.4f} with "
-            f"another clip's driver: the same would mean that the driver is not followed"
-        )
+        held_out = f"held-out loss at step {line['step']}: {line['validation_loss']:.4f}"
+        if "with_another_driver" in line:
+            out.append(
+                f"{held_out}, and {line['with_another_driver']:.4f} with another clip's driver: the same would mean that the "
+                f"driver is not followed"
+            )
+        else:
+            out.append(f"{held_out}; there is no other clip of the same size and length whose driver could be tried")
     out.append(f"LoRA: {folder / LORA}; `python -m training export` makes the file for the nodes")
     return "\n".join(out) + "\n"
 
 
 def main(options: argparse.Namespace) -> int:
     settings = config.load(options.config)
-    started = time.time()
-    trainer = Trainer(settings)
-    if trainer.main:
-        config.save(settings, trainer.folder)
-    trainer.run()
-    if trainer.main:
-        accelerator = trainer.accelerator
-        text = summary(settings, folder_of(settings), time.time() - started, str(accelerator.device), accelerator.num_processes)
-        (trainer.folder / SUMMARY).write_text(text, "utf-8")
-        print(text, end="")
+    started, accelerator, folder = time.time(), parallel.started(settings), folder_of(settings)
+    with ExitStack() as held:
+        parallel.from_main(accelerator, lambda: held.enter_context(alone(folder, "train")))  # for all processes
+        trainer = Trainer(settings)
+        if trainer.main:
+            config.save(settings, folder)
+        trainer.run()
+        if trainer.main:
+            text = summary(settings, folder, time.time() - started, str(accelerator.device), accelerator.num_processes)
+            (folder / SUMMARY).write_text(text, "utf-8")
+            print(text, end="")
     return 0

@@ -22,6 +22,8 @@ from training.manifest import Sample
 
 ROOT = Path(__file__).resolve().parents[2]
 _SHOWN = 6  # frames of a clip on a sheet
+_TITLES = ("Motion LoRA", "Reference", "Prompt", "In-context conditioning", "Decode")
+_OF_DRIVER = {"pose": ("Skeleton",), "rgb": ("Driving video",)}
 
 
 def workflow_of(settings: Config) -> Prompt:
@@ -38,11 +40,12 @@ class Sheets:
 
     def __init__(self, settings: Config, folder: Path) -> None:
         self.settings, self.folder, self.graph = settings, folder, workflow_of(settings)
-        for title in ("Motion LoRA", "Reference", "Prompt", "In-context conditioning", "Decode"):
+        for title in _TITLES + _OF_DRIVER[settings.variant]:
             try:
                 by_title(self.graph, title)
             except KeyError as error:
-                raise UserError(f"train.sample_workflow: {error.args[0]}") from error
+                where = f"train.sample_workflow, for a LoRA of variant {settings.variant}"
+                raise UserError(f"{where}: {error.args[0]}; name a workflow that has it, or set sample_sheets: 0") from error
         try:
             find_host()
         except SetupError as error:
@@ -81,7 +84,10 @@ class Sheets:
             frames = (data["frames"] if isinstance(data, dict) else data)[spec.lead_in :]
             text = json.dumps({"frames": frames, "frame_ms": 1000 / sample.fps})
             (server.input_dir / "sample_poses.json").write_text(text, "utf-8")
-            by_title(graph, "Driving poses")["inputs"]["poses"] = "sample_poses.json"
+            # the sample's own poses, also where a workflow finds poses in a video and retargets them
+            graph["poses"] = {"class_type": "DreamActorLoadPoses", "inputs": {"poses": "sample_poses.json", "fps": 0}}
+            by_title(graph, "In-context conditioning")["inputs"]["driving_fps"] = ["poses", 1]
+            by_title(graph, "Skeleton")["inputs"]["pose_keypoint"] = ["poses", 0]
             # normalised by their box where most of training was
             fit = "people" if self.settings.cache.augment.normalise > 0.5 else "canvas"
             by_title(graph, "Skeleton")["inputs"].update(width=sample.width, height=sample.height, fit=fit)
