@@ -257,10 +257,10 @@ def test_clips_that_are_wrong_are_named(how: str, tmp_path: Path) -> None:
 def test_killed_at_any_moment_it_goes_on(clips: Path, tmp_path: Path) -> None:
     """Two processes, of which only the one that started them is killed, twice: they end by themselves, and the shards are those
     of an unbroken run."""
-    cache = {"manifest": str(clips), "shard": 1, "validation_share": 0.2, "augment": PLAIN, "workers": 1}
+    cache = {"manifest": str(clips), "shard": 1, "validation_share": 0.2, "augment": PLAIN, "workers": 2}
     whole = write_run(tmp_path / "whole.yaml", tmp_path / "whole", cache=cache)
     assert main(["cache", str(whole)]) == 0
-    parts = write_run(tmp_path / "parts.yaml", tmp_path / "parts", cache=cache | {"workers": 2})
+    parts = write_run(tmp_path / "parts.yaml", tmp_path / "parts", cache=cache)
     command = [sys.executable, "-m", "training", "cache", str(parts)]
     folder = tmp_path / "parts" / "cache" / "train"
     for after in (1, 2):
@@ -280,6 +280,22 @@ def test_killed_at_any_moment_it_goes_on(clips: Path, tmp_path: Path) -> None:
     assert len(list(folder.glob("*.safetensors"))) < 4, "it was killed before it was done"
     assert subprocess.run(command, capture_output=True).returncode == 0
     assert hashes(tmp_path / "parts") == hashes(tmp_path / "whole")
+
+
+def test_the_last_shard_of_several_processes_is_rounded_as_theirs(clips: Path, tmp_path: Path) -> None:
+    """It is made in this process, which has other threads."""
+    cache = {"manifest": str(clips), "shard": 1, "validation_share": 0.2, "augment": PLAIN, "workers": 2}
+    run = write_run(tmp_path / "run.yaml", tmp_path, cache=cache)
+    assert main(["cache", str(run)]) == 0
+    whole, threads = hashes(tmp_path), torch.get_num_threads()
+    (tmp_path / "cache" / "train" / "64x96x25_00001.safetensors").unlink()
+    torch.set_num_threads(4)
+    try:
+        assert main(["cache", str(run)]) == 0
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(threads)
+    assert hashes(tmp_path) == whole
 
 
 def test_a_process_is_given_its_shard_alone(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

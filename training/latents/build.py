@@ -305,14 +305,27 @@ def _start(threads: int, devices: SimpleQueue, work: Work) -> None:
     torch.set_num_threads(threads)
 
 
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _written(work: Work, jobs: Sequence[Job], devices: Sequence[str]) -> Iterator[Path]:
     """Shards as they are done."""
     global _device, _work
     settings = work.settings
-    workers = min(settings.cache.workers or (len(devices) if devices[0] != "cpu" else os.cpu_count() or 1), len(jobs))
+    asked = settings.cache.workers or (len(devices) if devices[0] != "cpu" else os.cpu_count() or 1)
+    workers = min(asked, len(jobs))
     if workers <= 1:
         _device, _work = devices[0], work
-        yield from map(_write, jobs)
+        # where several were asked for and one shard is left: with other threads it would be rounded otherwise than by a pool
+        with _threads(1) if asked > 1 and devices[0] == "cpu" else contextlib.nullcontext():
+            yield from map(_write, jobs)
         return
     _encoders.cache_clear()  # those of the empty prompt: the processes have their own
     if devices[0] != "cpu":
