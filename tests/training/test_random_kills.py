@@ -7,6 +7,7 @@ One moment a verb; as many as the environment variable DREAMACTOR_KILLS says whe
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import multiprocessing
 import os
@@ -87,12 +88,15 @@ def _started(verb: str, path: Path) -> BaseProcess:
     return process
 
 
-def _kill(process: BaseProcess) -> bool:
-    """Kill it, and see that what it started ends by itself. Returns whether it was at work."""
+def _kill(process: BaseProcess, with_children: bool) -> bool:
+    """Kill it, alone or with its children; alone, see that what it started ends by itself. Returns whether it was at work."""
     if not process.is_alive():
         return False
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
+    for child in children if with_children else ():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
     process.join()
     until = time.monotonic() + 60
     while (left := [child for child in children if _lives(child)]) and time.monotonic() < until:
@@ -158,7 +162,7 @@ def killed_and_resumed(
             out, path = prepared(f"{moment}-{attempt}")
             process = _started(verb, path)
             process.join(rng.uniform(0.5 * shortest, 0.95 * longest) / (attempt + 1))
-            if _kill(process):
+            if _kill(process, with_children=verb == "synthesize"):  # Ray ends its own in its own time
                 break
         else:
             pytest.fail(f"{verb} was over before it was killed, {TRIES} times")
