@@ -65,7 +65,7 @@ def test_sheets_that_can_t_be_made_are_refused_before_anything_is_done(tmp_path:
         config.load(write_run(tmp_path / "run.yaml", tmp_path, train={"sample_sheets": 4}, **sections))
 
 
-@pytest.mark.parametrize(("variant", "other", "title"), [("rgb", "pose", "Driving video"), ("pose", "rgb", "Driving poses")])
+@pytest.mark.parametrize(("variant", "other", "title"), [("rgb", "pose", "Driving video"), ("pose", "rgb", "Skeleton")])
 def test_a_workflow_of_the_other_variant_is_refused_at_once(variant: str, other: str, title: str, tmp_path: Path) -> None:
     train = {"sample_sheets": 1, "sample_workflow": f"workflows/api/marionette_{other}.json"}
     settings = config.load(write_run(tmp_path / "run.yaml", tmp_path, variant=variant, train=train))
