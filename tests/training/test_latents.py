@@ -39,7 +39,8 @@ from training.errors import UserError
 from training.hashing import sha256
 from training.latents import build as building
 from training.latents import skeletons
-from training.latents.build import EMPTY, Work, bodies_of, build, header_of, others_of, plan, split
+from training.latents.bodies import bodies_of, others_of
+from training.latents.build import EMPTY, Work, build, header_of, plan, split
 from training.latents.encode import Maker, read_driver, read_poses, read_target, to_pixels
 from training.latents.read import Cache
 from training.marionette.world import FRAMES, HEIGHT, LEAD_IN, WIDTH, rng_for, sample_scene

@@ -14,7 +14,7 @@ import multiprocessing
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -23,19 +23,17 @@ from multiprocessing.queues import SimpleQueue
 from operator import attrgetter
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from dreamactor_core.layout import get_layout
 from dreamactor_core.motion_context import get_context
-from dreamactor_core.order import steady_people
-from dreamactor_core.poses import PoseSequence
 from training import backbones, config, manifest
 from training.backbones.base import Context, Encoders
 from training.checkpoint import save_atomic
 from training.config import Config
 from training.errors import UserError
 from training.latents import header
+from training.latents.bodies import Bodies, bodies_of, body_of, others_of
 from training.latents.encode import Maker, read_poses
 from training.latents.mirror import in_mirror
 from training.latents.skeletons import convention
@@ -52,15 +50,6 @@ class Job:
 
     path: Path
     samples: tuple[Sample, ...]
-
-
-@dataclass(frozen=True)
-class Bodies:
-    """Samples of each family of bodies: how many, which the random numbers hang on, and the samples where one's body may take
-    the place of another's."""
-
-    counts: Mapping[str, int]
-    samples: Mapping[str, Sequence[Sample]]
 
 
 @dataclass(frozen=True)
@@ -200,38 +189,11 @@ def plan(settings: Config, samples: Sequence[Sample], folder: Path) -> list[Job]
     ]
 
 
-def bodies_of(settings: Config, samples: Sequence[Sample]) -> Bodies:
-    """What `others_of` needs of all samples of a split."""
-    by_body: dict[str, list[Sample]] = {}
-    if settings.variant == "pose" and settings.cache.variants:
-        for sample in samples:
-            by_body.setdefault(body_of(sample), []).append(sample)
-    return Bodies({body: len(own) for body, own in by_body.items()}, by_body if settings.cache.augment.other_bodies else {})
-
-
-def others_of(bodies: Bodies) -> Callable[[Sample, np.random.Generator], PoseSequence | None]:
-    """Draws the first pose of another sample of the same `appearance`, which in a drawn world names the kind of body."""
-
-    def draw(sample: Sample, rng: np.random.Generator) -> PoseSequence | None:
-        place = int(rng.integers(bodies.counts[body_of(sample)]))  # also where none is taken: the same numbers for the rest
-        if not bodies.samples:
-            return None
-        other = bodies.samples[body_of(sample)][place]
-        return None if other.id == sample.id else steady_people(read_poses(other)[:1])
-
-    return draw
-
-
 def concatenated(sample: Sample) -> str:
     """Motion and appearance one after the other, as they are without a language model that fuses them. Raises UserError."""
     if not sample.motion or not sample.appearance:
         raise UserError(f"sample {sample.id} lacks its motion or appearance text, expected both for cache.text: concatenated")
     return f"the character {sample.motion}. {sample.appearance}"
-
-
-def body_of(sample: Sample) -> str:
-    """The family of bodies whose bones may take each other's place: people and cartoons are one."""
-    return {"a quadruped": "quadruped", "a bird": "bird"}.get(sample.appearance, "person")
 
 
 @cache
