@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from marker_networks import dot_network, draw, person, rectangle_detector
-from toys import write_video
+from services import stand_ins
+from toys import node, run_saved, saved_by, write_video
 
-from headless.client import Client
+from headless.client import Client, Prompt
 from headless.media import write_image
 
 LENGTH, SIDE, FPS = 5, 384, 16
@@ -31,3 +35,22 @@ def provide(client: Client, shelf: Path, folder: Path) -> None:
         client.upload(path)
     rectangle_detector(shelf / "detection" / "yolox_l.onnx")
     dot_network(shelf / "detection" / "dw-ll_ucoco_384.onnx")
+
+
+def driven_by_both(
+    client: Client, prompt: Prompt, model: str, folder: Path
+) -> tuple[Mapping[str, Any], dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Run a workflow with the driving video, and with the other one: the first run's outputs, and what both saved.
+
+    The service that writes the text is a stand-in, named by `model`. The text stays that of the first video.
+    """
+    with stand_ins.StandIn("gemini") as service:
+        node(prompt, "Text fusion").update(base_url=service.url, model=model)
+        outputs = client.run(prompt)
+        first = saved_by(client, prompt, outputs, folder)
+        assert len(service.requests) == 3
+        prompt["other"] = {"class_type": "LoadVideo", "inputs": {"file": "other_video.mp4"}}
+        node(prompt, "Driving poses")["images"] = ["other", 0]
+        second = run_saved(client, prompt, folder)
+        assert len(service.requests) == 3, "the text is of the first video still"
+    return outputs, first, second

@@ -18,10 +18,9 @@ from typing import Any
 import av
 import pytest
 import torch
-from filmed import provide
+from filmed import driven_by_both, provide
 from inside import noise_of, sample, spied, weights
 from safetensors.torch import save_file
-from services import stand_ins
 from toys import (
     FPS,
     HUNYUAN_FEED_FORWARD,
@@ -40,7 +39,6 @@ from toys import (
     replace_links,
     run_saved,
     save,
-    saved_by,
     toy_rgb,
     write_hunyuan,
     write_hunyuan_vae,
@@ -226,15 +224,7 @@ def test_its_pose_graph_runs_and_follows_the_poses(
     provide(client, shelf, tmp_path_factory.mktemp("material"))
     prompt = pose_graph(backbone, shelf)
     watched = save(prompt, frames=link(prompt, "Decode"), skeleton=link(prompt, "Skeleton"))
-    with stand_ins.StandIn("gemini") as service:
-        node(prompt, "Text fusion").update(base_url=service.url, model=backbone.label)
-        outputs = client.run(watched)
-        first = saved_by(client, watched, outputs, tmp_path)
-        assert len(service.requests) == 3
-        watched["other"] = {"class_type": "LoadVideo", "inputs": {"file": "other_video.mp4"}}
-        node(prompt, "Driving poses")["images"] = ["other", 0]
-        second = run_saved(client, watched, tmp_path)
-        assert len(service.requests) == 3, "the text is of the first video still"
+    outputs, first, second = driven_by_both(client, watched, backbone.label, tmp_path)
     for found in (first, second):
         assert found["frames"].shape == (LENGTH - LEAD_IN, SIDE, SIDE, 3)
         assert found["frames"].isfinite().all() and found["frames"].std() > 0

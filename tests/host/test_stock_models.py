@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from filmed import LENGTH, provide
+from filmed import LENGTH, driven_by_both, provide
 from safetensors.torch import save_file
-from services import stand_ins
 from toys import (
     ROOT,
     WAN_INNER,
@@ -24,9 +23,7 @@ from toys import (
     feed_forward,
     link,
     lora,
-    node,
     random_state,
-    run_saved,
     save,
 )
 
@@ -89,14 +86,7 @@ def toy(name: str, shelf: Path) -> Prompt:
 def test_it_runs_and_follows_the_poses(name: str, client: Client, shelf: Path, tmp_path: Path) -> None:
     prompt = toy(name, shelf)
     watched = save(prompt, frames=link(prompt, "Decode"), skeleton=link(prompt, "Skeleton"))
-    with stand_ins.StandIn("gemini") as service:
-        node(prompt, "Text fusion").update(base_url=service.url, model=name)
-        first = run_saved(client, watched, tmp_path)
-        assert len(service.requests) == 3
-        watched["other"] = {"class_type": "LoadVideo", "inputs": {"file": "other_video.mp4"}}
-        node(prompt, "Driving poses")["images"] = ["other", 0]
-        second = run_saved(client, watched, tmp_path)
-        assert len(service.requests) == 3, "the text is of the first video still"
+    _, first, second = driven_by_both(client, watched, name, tmp_path)
     for found in (first, second):
         assert found["frames"].shape == found["skeleton"].shape == (LENGTH, SIDE, SIDE, 3)
         assert found["frames"].isfinite().all() and found["frames"].std() > 0
