@@ -9,11 +9,14 @@ import yaml
 
 from dreamactor_core.poses import from_body_joints, to_pose_keypoint
 from training import manifest
+from training.hashing import sha256
 from training.manifest import Sample
 from training.marionette.characters import Plan
 from training.marionette.world import FPS, FRAMES, HEIGHT, LEAD_IN, WIDTH, Scene, rng_for, sample_scene
 from training.video import write_clip
 
+PLAIN = {"normalise": 0.0, "other_bodies": 0.0, "hidden_limbs": 0.0, "bones": 0.0}
+"""`cache.augment` of skeletons as they are."""
 PLANS = ("human", "cartoon", "quadruped", "human")
 
 
@@ -53,3 +56,8 @@ def write_run(path: Path, out: Path, **sections: dict) -> Path:
     """A run's file for the small backbone: `out` and any sections over the preset."""
     path.write_text(yaml.safe_dump({"preset": "marionette", "out": str(out), **sections}), "utf-8")
     return path
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """Of all weights and shards below a folder, by name."""
+    return {path.name: sha256(path) for path in sorted(folder.rglob("*.safetensors"))}

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import json
-import pickle
-import queue
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import torch
-from drawn_clips import write_clips, write_run
-from filelock import FileLock
+from drawn_clips import PLAIN, hashes, write_clips, write_run
 from safetensors import safe_open
 from safetensors.torch import load_file
 from short_runs import FLOAT
@@ -36,18 +28,15 @@ from training.backbones.marionette import MarionetteEncoders
 from training.checkpoint import save_atomic
 from training.config import Augment
 from training.errors import UserError
-from training.hashing import sha256
-from training.latents import build as building
 from training.latents import skeletons
 from training.latents.bodies import bodies_of, others_of
-from training.latents.build import EMPTY, Work, build, header_of, plan, split
+from training.latents.build import EMPTY, build, header_of, split
 from training.latents.encode import Maker, read_driver, read_poses, read_target, to_pixels
 from training.latents.read import Cache
 from training.marionette.world import FRAMES, HEIGHT, LEAD_IN, WIDTH, rng_for, sample_scene
 from training.train.contracts import check_cache
 from training.video import read_clip, write_clip
 
-PLAIN = {"normalise": 0.0, "other_bodies": 0.0, "hidden_limbs": 0.0, "bones": 0.0}
 SPEC = ClipSpec(25, LEAD_IN, 12.0)
 
 
@@ -66,10 +55,6 @@ def cached(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = write_run(folder / "run.yaml", folder, cache=cache, backbone=FLOAT)
     assert main(["cache", str(run)]) == 0
     return folder
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    return {path.name: sha256(path) for path in sorted(folder.rglob("*.safetensors"))}
 
 
 def test_shards_hold_what_the_nodes_would_make(cached: Path, clips: Path) -> None:
@@ -189,35 +174,6 @@ def test_the_empty_prompt_of_another_text_encoder_is_replaced(cached: Path) -> N
     assert hashes(cached / "cache") == before
 
 
-def test_each_process_has_one_device(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever tasks it takes."""
-    settings = config.load(write_run(tmp_path / "run.yaml", tmp_path, cache={"manifest": str(clips), "augment": PLAIN, "shard": 1}))
-    samples, seen, load = split(settings)["train"][:2], [], building._encoders
-    monkeypatch.setattr(building, "_encoders", lambda backbone, device: (seen.append(device), load(backbone, "cpu"))[1])
-    monkeypatch.setattr(building, "_device", "cpu")
-    devices: queue.SimpleQueue[str] = queue.SimpleQueue()
-    devices.put("cuda:0")
-    devices.put("cuda:1")
-    monkeypatch.setattr(building, "end_with_parent", lambda: None)  # there is none
-    monkeypatch.setattr(building, "_work", None)
-    work = Work(settings, {"train": {}}, {"train": bodies_of(settings, samples)})
-    for process in range(2):
-        building._start(torch.get_num_threads(), devices, work)
-        for job in plan(settings, samples, tmp_path / str(process) / "train"):
-            building._write(job)
-    assert seen == ["cuda:0", "cuda:0", "cuda:1", "cuda:1"]
-
-
-def test_a_full_disk_is_said_in_words(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError("x can't be written (No space left on device)")
-
-    monkeypatch.setattr(building, "save_atomic", full)
-    settings = config.load(write_run(tmp_path / "run.yaml", tmp_path, cache={"manifest": str(clips), "workers": 1}))
-    with pytest.raises(UserError, match=r"No space left on device.*; make room, .* run the same command again"):
-        build(settings)
-
-
 def test_the_contract_tells_of_hands_that_any_sample_has(clips: Path, tmp_path: Path) -> None:
     """Not of the first one's alone."""
     dancer = json.loads(Path("tests/data/drives/dancer.json").read_text("utf-8"))["frames"]
@@ -253,70 +209,6 @@ def test_clips_that_are_wrong_are_named(how: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         build(config.load(write_run(tmp_path / "run.yaml", tmp_path, cache={"validation_share": 0.0, "workers": 1})))
     assert not list((tmp_path / "cache").rglob("*_0*.safetensors")), "nothing half-written"
-
-
-def test_killed_at_any_moment_it_goes_on(clips: Path, tmp_path: Path) -> None:
-    """Two processes, of which only the one that started them is killed, twice: they end by themselves, and the shards are those
-    of an unbroken run."""
-    cache = {"manifest": str(clips), "shard": 1, "validation_share": 0.2, "augment": PLAIN, "workers": 2}
-    whole = write_run(tmp_path / "whole.yaml", tmp_path / "whole", cache=cache)
-    assert main(["cache", str(whole)]) == 0
-    parts = write_run(tmp_path / "parts.yaml", tmp_path / "parts", cache=cache)
-    command = [sys.executable, "-m", "training", "cache", str(parts)]
-    folder = tmp_path / "parts" / "cache" / "train"
-    for after in (1, 2):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
-        while len(list(folder.glob("*.safetensors"))) < after and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert process.poll() is None, "it was over before it was killed"
-        children = psutil.Process(process.pid).children(recursive=True)
-        process.kill()
-        process.wait()
-        _, left = psutil.wait_procs(children, timeout=30)
-        left = [child for child in left if child.status() != psutil.STATUS_ZOMBIE]  # which has ended
-        for child in left:
-            child.kill()
-        assert len(children) >= 2 and not left
-    assert len(list(folder.glob("*.safetensors"))) < 4, "it was killed before it was done"
-    assert subprocess.run(command, capture_output=True).returncode == 0
-    assert hashes(tmp_path / "parts") == hashes(tmp_path / "whole")
-
-
-def test_the_last_shard_of_several_processes_is_rounded_as_theirs(clips: Path, tmp_path: Path) -> None:
-    """It is made in this process, which has other threads."""
-    cache = {"manifest": str(clips), "shard": 1, "validation_share": 0.2, "augment": PLAIN, "workers": 2}
-    run = write_run(tmp_path / "run.yaml", tmp_path, cache=cache)
-    assert main(["cache", str(run)]) == 0
-    whole, threads = hashes(tmp_path), torch.get_num_threads()
-    (tmp_path / "cache" / "train" / "64x96x25_00001.safetensors").unlink()
-    torch.set_num_threads(4)
-    try:
-        assert main(["cache", str(run)]) == 0
-        assert torch.get_num_threads() == 4
-    finally:
-        torch.set_num_threads(threads)
-    assert hashes(tmp_path) == whole
-
-
-def test_a_process_is_given_its_shard_alone(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What all shards need is handed over once, when the process starts, and an rgb cache needs nothing of the other samples."""
-    cache = {"manifest": str(clips), "validation_share": 0.2, "shard": 1, "workers": 2, "augment": PLAIN}
-    settings, given = config.load(write_run(tmp_path / "run.yaml", tmp_path, cache=cache)), []
-
-    class Watched(ProcessPoolExecutor):
-        def submit(self, work: object, *arguments: object) -> Future:
-            given.append(arguments)
-            future: Future = Future()
-            future.set_result(arguments[0].path)
-            return future
-
-    monkeypatch.setattr(building, "ProcessPoolExecutor", Watched)
-    build(settings)
-    assert [len(job.samples) for (job,) in given] == [1] * 5
-    samples = split(settings)["train"]
-    assert bodies_of(settings.model_copy(update={"variant": "rgb"}), samples).counts == {}
-    assert len(pickle.dumps(bodies_of(settings, samples * 1000))) < 200, "nobody takes another's place"
 
 
 def test_another_body_is_drawn_by_the_same_numbers_whoever_is_there_to_draw(clips: Path, tmp_path: Path) -> None:
@@ -390,12 +282,6 @@ def test_the_end_says_how_many_samples_are_where(
     said = capfd.readouterr().out
     assert "1 samples to train on, 0 held out, 3 skipped (1 of another kind than pose, 2 rejected); 1 shards in" in said
     assert "nothing is held out" in said and "give clips of two sources or more" in said
-
-
-def test_one_run_a_folder(cached: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with FileLock(cached / "cache" / ".lock"):
-        assert main(["cache", str(cached / "run.yaml")]) == 1
-    assert "another cache is at work in" in capfd.readouterr().err
 
 
 def test_no_clip_is_on_both_sides(clips: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from drawn_clips import write_clips, write_run
+from drawn_clips import PLAIN, write_clips, write_run
 from short_runs import FLOAT
 
 from dreamactor_core.clips import ClipSpec
@@ -25,7 +25,6 @@ from training.latents.read import Cache
 from training.marionette.world import LEAD_IN
 
 SPEC = ClipSpec(25, LEAD_IN, 12.0)
-PLAIN = {"normalise": 0.0, "other_bodies": 0.0, "hidden_limbs": 0.0, "bones": 0.0}
 
 
 @pytest.mark.parametrize(

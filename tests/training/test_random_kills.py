@@ -21,7 +21,7 @@ import numpy as np
 import psutil
 import pytest
 import yaml
-from drawn_clips import write_clips, write_run
+from drawn_clips import PLAIN, write_clips, write_run
 from synthesis import draw, values
 from synthetic_pairs import write_config, write_pairs
 
@@ -30,7 +30,6 @@ from training.synthesize.records import Folder
 
 KILLS = int(os.environ.get("DREAMACTOR_KILLS", "1"))
 TRIES = 4  # to strike a run before its end
-PLAIN = {"normalise": 0.0, "other_bodies": 0.0, "hidden_limbs": 0.0, "bones": 0.0}
 TRAIN = {
     "steps": 4, "batch": 2, "rank": 4, "every": 1, "compile": False, "sample_sheets": 0, "validate_on": 2, "ema": 0.9,
 }  # fmt: skip
