@@ -24,6 +24,7 @@ import numpy as np
 
 from benchmarks.measures import (
     colour_error,
+    length_error,
     moving_parts,
     part_iou,
     psnr_on,
@@ -59,7 +60,7 @@ through the workflow with Pose Retarget, which knows the reference's own pose.""
 _SCALE = 4  # files are drawn larger than the panel, as the world itself is before it is averaged down
 FIGURES = (
     "psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "colour_vae",
-    "colour_still", "size", "size_vae",
+    "colour_still", "size", "size_vae", "length", "length_vae",
 )  # fmt: skip
 
 
@@ -179,7 +180,7 @@ def judge(pair: Pair, result: np.ndarray, other: np.ndarray, round_trip: np.ndar
     names = PARTS[pair.scene.character.plan]
     own, palette = colours_of(pair), palette_of(pair)
     parts = moving_parts(labels, still_labels, len(names))
-    found = segment(result, palette)
+    found, limit = segment(result, palette), segment(round_trip, palette)
     return {
         "psnr": psnr_on(result, truth, where),
         "psnr_still": psnr_on(held, truth, where),
@@ -193,7 +194,9 @@ def judge(pair: Pair, result: np.ndarray, other: np.ndarray, round_trip: np.ndar
         "colour_vae": colour_error(round_trip, labels, own),
         "colour_still": colour_error(held, labels, own),
         "size": size_error(found, labels, len(names)),
-        "size_vae": size_error(segment(round_trip, palette), labels, len(names)),
+        "size_vae": size_error(limit, labels, len(names)),
+        "length": length_error(found, labels, len(names)),
+        "length_vae": length_error(limit, labels, len(names)),
     }
 
 

@@ -18,6 +18,7 @@ from ..dreamactor_core.extract.catalogue import MODELS, PoseModel, WeightFile
 from ..dreamactor_core.poses import to_pose_keypoint
 from .loaders import CATEGORY
 from .pose import PoseKeypoint, host_progress
+from .telling import show_on_node
 
 if TYPE_CHECKING:
     from ..dreamactor_core.extract.extractor import Extracted
@@ -67,13 +68,6 @@ def _identity(file: WeightFile, path: Path) -> str:
     told = f"{path.name} (NOT the published file: another sha256)"
     logging.warning("DreamActor Pose Extract: %s, expected %s of %s", told, file.sha256, file.sources[0].url)
     return told
-
-
-def _show(text: str, node_id: str) -> None:
-    """Lines on the node itself."""
-    from server import PromptServer  # the host's, running by then
-
-    PromptServer.instance.send_progress_text(text, node_id)
 
 
 def _people(result: Extracted) -> str:
@@ -189,6 +183,5 @@ class PoseExtract(io.ComfyNode):
         if not rate and len(poses) > 1:  # a reference image has none, and needs none
             lines.insert(3, "fps unknown: set fps here, or driving_fps at In-Context Conditioning")
         preview, report = torch.from_numpy(result.preview).to(torch.float32).div_(255), "\n".join(lines)
-        if cls.hidden is not None and cls.hidden.unique_id is not None:  # neither outside of a graph
-            _show(report, cls.hidden.unique_id)
+        show_on_node(report, None if cls.hidden is None else cls.hidden.unique_id)
         return io.NodeOutput(to_pose_keypoint(poses), rate or 0.0, preview, report, ui={"text": [report]})

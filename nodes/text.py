@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from ..dreamactor_core.text.transport import DEFAULT_LIMITS, Limits, patience
 from .frames import open_frames
 from .loaders import CATEGORY
 from .pose import PoseKeypoint
+from .telling import show_on_node
 
 KEYPOINTS = "keypoints"
 """The describer, in the list of services."""
@@ -98,17 +99,6 @@ def _text_input(name: str, tooltip: str) -> io.Input:
 def _tidied(text: str | None) -> str | None:
     """A text that may come from a model that thinks aloud; None: not connected."""
     return None if text is None else tidy(text)
-
-
-def _tell(node_id: str | None) -> Callable[[str], None]:
-    """A callback that shows a line on the node."""
-    from server import PromptServer  # the host's, running by then
-
-    def tell(text: str) -> None:
-        if node_id is not None:
-            PromptServer.instance.send_progress_text(text, node_id)
-
-    return tell
 
 
 class TextFusion(io.ComfyNode):
@@ -219,7 +209,7 @@ class TextFusion(io.ComfyNode):
         connected = {"fused_prompt": fused_prompt, "motion_text": motion_text, "appearance_text": appearance_text}
         connected = {name: _tidied(text) for name, text in connected.items()}
         given = Texts(*(text or "" for text in connected.values()))
-        bar, tell = comfy.utils.ProgressBar(3), _tell(cls.hidden.unique_id)
+        bar, tell = comfy.utils.ProgressBar(3), partial(show_on_node, node_id=cls.hidden.unique_id)
         warnings = check_connected(mode, connected, _makeable(service, mode, reference, driving, pose_keypoint))
         warnings += check_given(mode, given, language, on_bad_answer)
 

@@ -31,6 +31,7 @@ VERBS = {
 """Verb to its module and what it makes."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
+BROKEN = (errno.EIO,)
 LESS = {
     "train": "train.accumulate: a larger number, up to train.batch, so that fewer samples are held at once, "
     "train.checkpointing: true, backbone.base: fp8 or int8, train.optimizer: adamw8bit, or ",
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def of_disk(error: OSError) -> str:
     """What a disk or folder that will not do means; empty for an error that is of neither."""
-    if error.filename is None and error.errno not in (*FULL, *CLOSED):
+    if error.errno not in FULL and (error.filename is None or error.errno not in (*CLOSED, *BROKEN)):
         return ""
     expected = "a file or folder that can be used; look at it"
     if error.errno in FULL:

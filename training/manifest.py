@@ -109,6 +109,11 @@ def to_line(sample: Sample, folder: Path) -> str:
 
 def write(path: Path, samples: Iterable[Sample]) -> None:
     """Write a manifest, whole or not at all."""
+    write_lines(path, (to_line(sample, path.parent) for sample in samples))
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a manifest of lines that are made already, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as partial:
-        partial.write_text("".join(to_line(sample, path.parent) + "\n" for sample in samples), "utf-8")
+        partial.write_text("".join(f"{line}\n" for line in lines), "utf-8")

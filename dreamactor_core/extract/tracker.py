@@ -98,15 +98,33 @@ class Track:
             return np.inf
         return off + _LOOK * unlike + _SIZE * abs(float(np.log(_size(box) / _size(detection.box))))
 
-    def cost_of_return(self, later: Track) -> float:
-        """How unlikely it is that a later track is this person, who was seen to its end; infinite when they look different.
+
+class _Left:
+    """Those who were seen to the end of a track, as arrays: a clip of many cuts has thousands."""
+
+    def __init__(self, most: int, colours: int) -> None:
+        self._roots, self._centres, self._sizes = np.zeros((most, colours)), np.zeros((most, 2)), np.zeros(most)
+        self._last = np.full(most, -1)
+
+    def put(self, person: int, track: Track) -> None:
+        box = track.seen[track.last].box
+        self._roots[person], self._centres[person], self._sizes[person] = np.sqrt(track.looks), _centre(box), _size(box)
+        self._last[person] = track.last
+
+    def before(self, frame: int, gap: float) -> np.ndarray:
+        """Who left up to `gap` frames before a frame."""
+        return np.flatnonzero((self._last >= 0) & (frame > self._last) & (frame - self._last <= gap))
+
+    def costs(self, people: np.ndarray, new: Sequence[Track]) -> np.ndarray:
+        """How unlikely it is that a later track is one of these people (P, N); infinite when they look different.
 
         After a cut or a long absence a place tells nothing: the nearer one only counts among those who look the same.
         """
-        first, box = later.seen[min(later.seen)].box, self.seen[self.last].box
-        unlike = unlikeness(self.looks, later.looks)
-        off = float(np.linalg.norm(_centre(first) - _centre(box))) / ((_size(box) + _size(first)) / 2)
-        return unlike + _TIE * min(off, _FARTHEST) if unlike <= _ALIKE else np.inf
+        boxes = [track.seen[_start(track)].box for track in new]
+        centres, sizes = np.stack([_centre(box) for box in boxes]), np.array([_size(box) for box in boxes])
+        unlike = 1.0 - self._roots[people] @ np.sqrt(np.stack([track.looks for track in new])).T
+        off = np.linalg.norm(self._centres[people][:, None] - centres, axis=-1) / ((self._sizes[people][:, None] + sizes) / 2)
+        return np.where(unlike <= _ALIKE, unlike + _TIE * np.minimum(off, _FARTHEST), np.inf)
 
 
 def _start(track: Track) -> int:
@@ -119,15 +137,16 @@ def _followed(tracks: Sequence[Track], gap: float = np.inf) -> list[list[Track]]
     Those who come in at one frame are shared out together among those who left, at the least cost in all.
     """
     people: list[list[Track]] = []
+    left = _Left(len(tracks), len(tracks[0].looks) if tracks else 0)
     for now, group in itertools.groupby(sorted(tracks, key=_start), key=_start):
-        new, left = list(group), [person for person in people if 0 < now - person[-1].last <= gap]
-        costs = np.array([[person[-1].cost_of_return(one) for one in new] for person in left]).reshape(len(left), len(new))
-        known = {j: left[i] for i, j in matched(costs)}
+        new, absent = list(group), left.before(now, gap)
+        known = {j: int(absent[i]) for i, j in matched(left.costs(absent, new))}
         for j, one in enumerate(new):
-            if j in known:
-                known[j].append(one)
-            else:
-                people.append([one])
+            place = known.get(j, len(people))
+            if place == len(people):
+                people.append([])
+            people[place].append(one)
+            left.put(place, one)
     return people
 
 

@@ -101,10 +101,10 @@ def check_given(mode: Mode, given: Texts, language: Language, on_bad_answer: OnB
     """Warnings about texts of another node: the answers of a local model, or the user's own.
 
     Nobody can be asked to repair them. Without text (`none`) they are not used; a prompt that is to stand for a concatenation
-    need not have the form of a fusion.
+    need not have the form of a fusion. Beside a prompt that is given, the other two are for reading only: they are warned of.
 
     Raises:
-        BadAnswerError: a text does not keep to the form, and `on_bad_answer` is `error`.
+        BadAnswerError: a text that the prompt is made of does not keep to the form, and `on_bad_answer` is `error`.
     """
     if mode == "none":
         return []
@@ -116,8 +116,9 @@ def check_given(mode: Mode, given: Texts, language: Language, on_bad_answer: OnB
         checked.append(("fused_prompt", given.fused, check_fusion(given.fused, given.appearance, language)))
     bad = [(what, text, wrong) for what, text, wrong in checked if text and wrong]
     warnings = [f"The given {what} does not keep to the form: {'; '.join(wrong)}." for what, _, wrong in bad]
-    if bad and on_bad_answer == "error":
-        texts = "\n".join(f"The {what}: {text}" for what, text, _ in bad)
+    used = [(what, text) for what, text, _ in bad if what == "fused_prompt" or not given.fused]
+    if used and on_bad_answer == "error":
+        texts = "\n".join(f"The {what}: {text}" for what, text in used)
         raise BadAnswerError(
             f"{' '.join(warnings)} Correct it, generate it with another model, or set on_bad_answer to warn, which takes it as it "
             f"is. {texts}"

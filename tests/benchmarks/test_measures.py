@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from benchmarks import quality
 from benchmarks.measures import (
     colour_error,
     iou,
+    length_error,
     motion_agreement,
     moving_parts,
     part_iou,
@@ -72,6 +74,29 @@ def test_size_error_is_the_ratio_of_areas() -> None:
     wider[:, :, 6:8] = 1  # six columns for four
     assert size_error(wider, labels, 2) == pytest.approx(np.log(1.5) / 2)
     assert size_error(np.zeros_like(labels), labels, 2) == pytest.approx(np.log(64))
+
+
+def test_length_error_is_the_ratio_of_lengths_in_any_direction() -> None:
+    labels = np.zeros((2, 32, 32), np.uint8)
+    labels[:, 4:6, 2:14] = 1  # 12 long, lying
+    labels[:, 8:24, 20:22] = 2  # 16 long, standing
+    assert length_error(labels, labels, 2) == 0
+    longer = labels.copy()
+    longer[:, 4:6, 14:20] = 1  # 18 for 12
+    longer[:, 28, 28] = 2  # a speck elsewhere is no part of it
+    assert length_error(longer, labels, 2) == pytest.approx(np.log(1.5) / 2, rel=0.03)
+    half = labels.copy()
+    half[0][half[0] == 1] = 0  # gone in one frame of two
+    assert length_error(half, labels, 2) == pytest.approx(np.log(2) / 2)
+    assert length_error(np.zeros_like(labels), labels, 1) == pytest.approx(np.log(12), rel=0.03)
+    assert np.isnan(length_error(labels, np.zeros_like(labels), 2))
+
+
+def test_lengths_of_a_limb_do_not_depend_on_how_it_is_turned() -> None:
+    flat, turned = np.zeros((1, 48, 48), np.uint8), np.zeros((1, 48, 48), np.uint8)
+    cv2.line(flat[0], (8, 24), (36, 24), 1, 5)
+    cv2.line(turned[0], (14, 14), (34, 34), 1, 5)
+    assert length_error(turned, flat, 1) < 0.06
 
 
 def test_a_cartoon_and_a_human_differ_in_proportions_by_more_than_half() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -150,9 +151,11 @@ def test_an_unknown_mode() -> None:
 
 def test_given_texts_are_refused_or_warned_of_as_the_user_chose() -> None:
     given = Texts("In the video, a cat shows its thumb.", "She waves.", "A cat.")
-    for name, text in (("motion_text", given.motion), ("fused_prompt", given.fused)):
+    for name, text, alone in (("motion_text", given.motion, replace(given, fused="")), ("fused_prompt", given.fused, given)):
         with pytest.raises(BadAnswerError, match=rf"given {name} does not keep to the form: .*on_bad_answer(.|\n)*{name}: {text}"):
-            check_given("fused", given, "en", "error")
+            check_given("fused", alone, "en", "error")
+    (warning,) = check_given("fused", replace(given, fused="In the video, a cat sits."), "en", "error")
+    assert "motion_text" in warning, "the prompt is not made of it"
     motion, fused = check_given("fused", given, "en", "warn")
     assert motion.startswith("The given motion_text does not keep to the form") and '"she"' in motion
     assert fused.startswith("The given fused_prompt does not keep to the form") and '"thumb"' in fused
@@ -164,4 +167,4 @@ def test_given_texts_are_refused_or_warned_of_as_the_user_chose() -> None:
 def test_a_concatenation_that_is_given_need_not_be_a_fusion() -> None:
     assert check_given("concatenated", Texts("A cat. It moves.", "", "A cat."), "en", "error") == []
     with pytest.raises(BadAnswerError, match="appearance_text does not keep"):
-        check_given("concatenated", Texts("A cat. It moves.", "", "A cat with wings spread."), "en", "error")
+        check_given("concatenated", Texts("", "", "A cat with wings spread."), "en", "error")

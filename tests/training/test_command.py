@@ -63,8 +63,13 @@ def test_what_a_machine_is_short_of(
 
 
 @pytest.mark.parametrize(
-    "error", [OSError("a bug"), ConnectionResetError(errno.ECONNRESET, "reset"), RuntimeError("a bug")], ids=str
-)
+    "error",
+    [
+        OSError("a bug"), ConnectionResetError(errno.ECONNRESET, "reset"), RuntimeError("a bug"),
+        FileNotFoundError(errno.ENOENT, "a bug", "ffmpeg"), PermissionError(errno.EACCES, "a bug"),
+    ],
+    ids=str,
+)  # fmt: skip
 def test_what_is_none_of_it_keeps_its_traceback(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, error)
     with pytest.raises(type(error), match=r"a bug|reset"):

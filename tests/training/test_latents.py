@@ -244,7 +244,7 @@ def test_a_driver_that_is_its_target_is_refused(how: str, tmp_path: Path) -> Non
     else:  # encoded anew, a little darker: other bytes
         write_clip(copy, (read_clip(target)[LEAD_IN:] * 0.9).astype(np.uint8), samples[1].fps, lossless=False)
     manifest.write(tmp_path / "clips" / "manifest.jsonl", [samples[0], samples[1].model_copy(update=change)])
-    cache = {"validation_share": 0.0, "workers": 1}
+    cache = {"validation_share": 0.0, "workers": 2, "shard": 1}
     message = r"c1: .* is its target_video, expected another" if how != "again" else r"c1: .*copy\.mkv: the driver shows the target"
     with pytest.raises(UserError, match=message):
         build(config.load(write_run(tmp_path / "run.yaml", tmp_path, variant="rgb", cache=cache)))

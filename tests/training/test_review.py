@@ -25,7 +25,6 @@ sys.path.insert(0, str(HERE))
 from synthetic_pairs import write_config, write_pairs  # noqa: E402
 
 from training import manifest  # noqa: E402
-from training.review import decisions as deciding  # noqa: E402
 from training.review.decisions import Decisions  # noqa: E402
 from training.video import read_clip  # noqa: E402
 
@@ -360,7 +359,7 @@ def test_manifests_are_not_rewritten_with_every_decision(tmp_path: Path) -> None
 def test_an_older_state_is_never_written_over_a_newer_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As at Ctrl-C, when the last write begins while the one before is still at it."""
     decisions = Decisions(tmp_path / "review", write_pairs(tmp_path / "kept", 1))
-    at_it, go_on, save = threading.Event(), threading.Event(), deciding._save
+    at_it, go_on, save = threading.Event(), threading.Event(), manifest.write_lines
 
     def slow(path: Path, lines: list[str]) -> None:
         if threading.current_thread() is first:
@@ -368,7 +367,7 @@ def test_an_older_state_is_never_written_over_a_newer_one(tmp_path: Path, monkey
             go_on.wait(2)
         save(path, lines)
 
-    monkeypatch.setattr(deciding, "_save", slow)
+    monkeypatch.setattr(manifest, "write_lines", slow)
     first, last = threading.Thread(target=decisions.write), threading.Thread(target=decisions.write)
     first.start()
     assert at_it.wait(10)

@@ -61,6 +61,7 @@ class HunyuanBackbone(VideoBackbone):
 
     family, channels, stride, patch = "hunyuan-video-1.5", 32, 16, 1
     rename = staticmethod(hunyuan_video_15_key)
+    encoding = "all frames attended"  # earlier caches: those so far
 
     def load_transformer(self) -> ModelMixin:
         model = self.network(HunyuanVideo15Transformer3DModel, "transformer", self.dtype)

@@ -26,6 +26,7 @@ DIFFERENT = 0.18
 _SIDE = 96  # pixels at which clips are compared
 _LEVELS = 32  # of 255: a pixel that differs
 _MOVES = 40  # levels by which a pixel changes where something moves
+_STILL, _MOST = 0.01, 0.05  # share of pixels that move in a clip that stands still; share that is looked at there
 _FRAMES, _PLACES, _ROUNDS = 8, 3, 3  # frames that are compared; shifts to begin with; times that each is bettered
 
 
@@ -125,13 +126,15 @@ class _Pair:
             self._second = (self._second - self._second.mean((0, 1))) * scale + self._first.mean((0, 1))
 
     def difference(self, shift: int) -> float:
-        """Share of the moving pixels that differ where frame t of the target stands at t - shift of the driver."""
+        """Share of the moving pixels that differ where frame t of the target stands at t - shift of the driver. Where hardly
+        anything moves, of those pixels that differ most."""
         if self._apart:
             return 1.0
         low, high = max(0, shift), min(len(self._first), len(self._second) + shift)
         picks = np.unique(np.linspace(low, high - 1, min(_FRAMES, high - low)).round().astype(int))
         first, second = self._first[picks], self._second[picks - shift]
         moves = (np.ptp(first, 0).max(-1) > _MOVES) | (np.ptp(second, 0).max(-1) > _MOVES)
-        if moves.mean() < 0.01:
-            moves[:] = True
-        return float((np.abs(first - second).max(-1)[:, moves] > _LEVELS).mean())
+        unlike = np.abs(first - second).max(-1)
+        if moves.mean() < _STILL:  # another character before the same background may be a tenth of the picture
+            moves = unlike.mean(0) >= np.quantile(unlike.mean(0), 1 - _MOST)
+        return float((unlike[:, moves] > _LEVELS).mean())

@@ -14,8 +14,8 @@ import multiprocessing
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
@@ -34,7 +34,7 @@ from training.config import Config
 from training.errors import UserError
 from training.latents import header
 from training.latents.bodies import Bodies, bodies_of, body_of, others_of
-from training.latents.encode import Maker, read_poses
+from training.latents.encode import Maker, copied, read_poses
 from training.latents.mirror import in_mirror
 from training.latents.skeletons import convention
 from training.manifest import Sample
@@ -42,6 +42,9 @@ from training.processes import alone, end_with_parent
 
 EMPTY = "empty.safetensors"
 """The context of an empty prompt, for dropped texts; its header names the backbone and the text encoder."""
+
+
+_SHOWN = 20  # copies that are named
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,7 @@ def header_of(settings: Config, samples: Sequence[Sample], folder: Path) -> head
         variant=settings.variant,
         layout=settings.layout,
         apart=header.apart(get_context(settings.motion_context)),
+        encoding=backbone.encoding,
         fps=f"{settings.clip.fps:g}",
         lead_in=str(settings.clip.spec().lead_in),
         text=settings.cache.text,
@@ -259,6 +263,24 @@ def _write(job: Job) -> Path:
     return job.path
 
 
+def _copies(job: Job) -> list[str]:
+    """What is wrong with drivers of a shard that show their target."""
+    assert _work is not None
+    spec = _work.settings.clip.spec
+    return [wrong for sample in job.samples if (wrong := copied(sample, spec(sample.frames)))]
+
+
+def _check_copies(settings: Config, found: Iterable[list[str]]) -> None:
+    """Raises UserError that names all drivers that show their target: before the first shard, as without them there are others."""
+    wrong = [one for part in found for one in part] if settings.variant == "rgb" else []
+    if wrong:
+        listed = "\n".join(f"  {one}" for one in wrong[:_SHOWN]) + ("\n  ..." if len(wrong) > _SHOWN else "")
+        raise UserError(
+            f"{len(wrong)} samples would teach to copy; take their lines out of the manifest, and look at how the others were "
+            f"made:\n{listed}"
+        )
+
+
 def _start(threads: int, devices: SimpleQueue, work: Work) -> None:
     """In each process of the pool: it has one device for all that it does, the next of those that are left."""
     global _device, _work
@@ -287,6 +309,7 @@ def _written(work: Work, jobs: Sequence[Job], devices: Sequence[str]) -> Iterato
         _device, _work = devices[0], work
         # where several were asked for and one shard is left: with other threads it would be rounded otherwise than by a pool
         with _threads(1) if asked > 1 and devices[0] == "cpu" else contextlib.nullcontext():
+            _check_copies(settings, map(_copies, jobs))
             yield from map(_write, jobs)
         return
     _encoders.cache_clear()  # those of the empty prompt: the processes have their own
@@ -300,8 +323,10 @@ def _written(work: Work, jobs: Sequence[Job], devices: Sequence[str]) -> Iterato
     threads = 1 if devices[0] == "cpu" else max(1, (os.cpu_count() or 1) // workers)
     with contextlib.ExitStack() as stack:
         pool = stack.enter_context(ProcessPoolExecutor(workers, context, _start, (threads, left, work)))
-        futures = [pool.submit(_write, job) for job in jobs]
+        futures: list[Future] = []
         try:
+            _check_copies(settings, pool.map(_copies, jobs) if settings.variant == "rgb" else ())
+            futures += [pool.submit(_write, job) for job in jobs]
             for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool as error:

@@ -18,6 +18,9 @@ from training.hashing import sha256
 VERSION = "1"
 """Of the layout of shards; one more whenever their tensors mean something else."""
 
+OPTIONAL = ("apart", "encoding")
+"""Fields that are left out where they are empty, as in shards of before there were these."""
+
 
 @cache
 def _file_hash(path: Path, size: int, changed: int) -> str:
@@ -51,6 +54,7 @@ class Header:
         pairs: Where drivers are from: `self`, or of `synthetic`, `ground_truth` and `filmed` those that there are.
         manifest_sha256: Of the samples' lines and the sizes of their files.
         apart: The scale of the driver's own latents, for cached motion contexts; empty: it is in the composite.
+        encoding: What the backbone says of how its VAE encodes, where the VAE's file does not tell; empty: nothing.
     """
 
     backbone: str
@@ -67,13 +71,12 @@ class Header:
     pairs: str
     manifest_sha256: str
     apart: str = ""
+    encoding: str = ""
     version: str = VERSION
 
     def metadata(self) -> dict[str, str]:
         made = {f"cache.{key}": value for key, value in asdict(self).items()}
-        if not self.apart:  # which is what a shard has that says nothing of it
-            del made["cache.apart"]
-        return made
+        return {key: value for key, value in made.items() if value or key.removeprefix("cache.") not in OPTIONAL}
 
 
 def apart(context: MotionContext) -> str:

@@ -78,8 +78,8 @@ class Cache:
 
     def header(self, key: str) -> str:
         """A field of the header."""
-        if key == "apart":
-            return self.metadata.get("cache.apart", "")
+        if key in header.OPTIONAL:
+            return self.metadata.get(f"cache.{key}", "")
         return self.metadata[f"cache.{key}"]
 
     def buckets(self) -> dict[str, list[int]]:

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from headless.atomic import atomic
 from training import manifest
 from training.errors import UserError
 from training.journal import Journal
@@ -98,8 +97,8 @@ class Decisions:
             lines = [self._line(name, accepted) for name, accepted in decided.items()]
             kept = [line for line, accepted in zip(lines, decided.values(), strict=True) if accepted]
             try:
-                _save(self.folder / "manifest.jsonl", lines)
-                _save(self.folder / "kept.jsonl", kept)
+                manifest.write_lines(self.folder / "manifest.jsonl", lines)
+                manifest.write_lines(self.folder / "kept.jsonl", kept)
             except OSError as error:
                 raise UserError(f"{self.folder} can't be written to ({error}); the decisions are in its journal") from error
 
@@ -109,8 +108,3 @@ class Decisions:
             sample = self.samples[name].model_copy(update={"accepted": accepted})
             known = self._lines[name] = accepted, manifest.to_line(sample, self.folder)
         return known[1]
-
-
-def _save(path: Path, lines: Sequence[str]) -> None:
-    with atomic(path) as partial:
-        partial.write_text("".join(f"{line}\n" for line in lines), "utf-8")

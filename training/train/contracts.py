@@ -47,7 +47,7 @@ def check_cache(settings: Config, backbone: VideoBackbone, cache: Cache, split: 
     expected = {
         "backbone": settings.backbone.name, "variant": settings.variant, "layout": settings.layout,
         "apart": header.apart(get_context(settings.motion_context)), "fps": f"{settings.clip.fps:g}",
-        "lead_in": str(settings.clip.spec().lead_in),
+        "lead_in": str(settings.clip.spec().lead_in), "encoding": backbone.encoding,
         "vae_sha256": header.files_hash(files["vae"]), "text_sha256": header.files_hash(files["text"]),
     }  # fmt: skip
     if settings.variant == "pose":

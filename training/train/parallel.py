@@ -17,9 +17,9 @@ from training.config import Config
 from training.errors import UserError
 
 Made = TypeVar("Made")
-_PATIENCE = timedelta(hours=12)
+_PATIENCE = timedelta(hours=2)
 """How long processes wait for each other. The main one alone makes sample sheets and reads whole files of weights; by default the
-others would give up on it after ten minutes."""
+others would give up on it after ten minutes. Longer than those take is no use: one that hangs keeps the others' GPUs as long."""
 
 
 def started(settings: Config) -> Accelerator:
