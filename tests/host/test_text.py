@@ -253,14 +253,19 @@ def test_stock_nodes_with_a_local_model_give_the_same_three_texts(client: Client
     assert shown(outputs) == expected
     (asked,) = outputs["asked"]["text"]
     assert stand_ins.MOTION in asked and stand_ins.APPEARANCE in asked and "She wears red" not in asked
+    # beside the prompt the other two are for reading: what is wrong with one is said
     prompt["model motion"]["inputs"]["answer"] = stand_ins.BAD_MOTION
-    with pytest.raises(PromptFailed, match=r"given motion_text does not keep to the form.*on_bad_answer") as caught:
+    outputs = client.run(prompt)
+    assert shown(outputs) == (stand_ins.FUSED, stand_ins.BAD_MOTION, stand_ins.APPEARANCE)
+    assert "given motion_text does not keep to the form" in outputs["text"]["text"][0]
+    prompt["model fusion"]["inputs"]["answer"] = stand_ins.BAD_MOTION
+    with pytest.raises(PromptFailed, match=r"given fused_prompt does not keep to the form.*on_bad_answer") as caught:
         client.run(prompt)
     assert caught.value.title == "Text"
     prompt["text"]["inputs"]["on_bad_answer"] = "warn"
     outputs = client.run(prompt)
-    assert shown(outputs) == (stand_ins.FUSED, stand_ins.BAD_MOTION, stand_ins.APPEARANCE)
-    assert "given motion_text does not keep to the form" in outputs["text"]["text"][0]
+    assert shown(outputs) == (stand_ins.BAD_MOTION, stand_ins.BAD_MOTION, stand_ins.APPEARANCE)
+    assert "given fused_prompt does not keep to the form" in outputs["text"]["text"][0]
 
 
 def test_every_input_is_explained(client: Client) -> None:

@@ -28,7 +28,7 @@ from training.backbones.marionette import MarionetteEncoders
 from training.checkpoint import save_atomic
 from training.config import Augment
 from training.errors import UserError
-from training.latents import skeletons
+from training.latents import header, skeletons
 from training.latents.bodies import bodies_of, others_of
 from training.latents.build import EMPTY, build, header_of, split
 from training.latents.encode import Maker, read_driver, read_poses, read_target, to_pixels
@@ -108,6 +108,18 @@ def test_a_cache_of_other_settings_is_refused(cached: Path, clips: Path, tmp_pat
     cache = {"manifest": str(clips), "shard": 2, "validation_share": 0.2, "augment": PLAIN} | change
     with pytest.raises(UserError, match=f"{key} .* make it again"):
         build(config.load(write_run(tmp_path / "run.yaml", cached, cache=cache)))
+
+
+@pytest.mark.parametrize(("found", "expected"), [("1.0", ""), ("", "1.0"), ("0.5", "1.0")])
+def test_a_shard_of_another_motion_context_is_refused(found: str, expected: str, tmp_path: Path) -> None:
+    """Also where a field is not stated on one of the two sides."""
+    names = "backbone vae_sha256 text_sha256 variant layout fps lead_in text variants augment skeleton pairs manifest_sha256"
+    own = header.Header(**dict.fromkeys(names.split(), "same"), apart=expected)
+    shard = tmp_path / "cache" / "train" / "a.safetensors"
+    header.check(own.metadata() | {"whole": "{}"}, own, shard)
+    said = f"apart is {found or 'not stated'}, expected {expected or 'not stated'}; the cache was made"
+    with pytest.raises(UserError, match=said):
+        header.check(replace(own, apart=found).metadata(), own, shard)
 
 
 def test_a_cache_of_other_clips_is_refused(cached: Path, clips: Path, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ VERSION = "1"
 OPTIONAL = ("apart", "encoding")
 """Fields that are left out where they are empty, as in shards of before there were these."""
 
+_MEANT = {"manifest_sha256": " (which samples these are, the sizes of their files, and which are held out)"}
+
 
 @cache
 def _file_hash(path: Path, size: int, changed: int) -> str:
@@ -95,11 +97,14 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 def check(found: Mapping[str, str], expected: Header, where: Path) -> None:
     """Raises UserError unless a shard is of this cache."""
-    for key, value in expected.metadata().items():
-        if found.get(key) != value:
+    wanted = expected.metadata()
+    for key in [*wanted, *(key for key in found if key.startswith("cache.") and key not in wanted)]:
+        if found.get(key) != wanted.get(key):
+            field = key.removeprefix("cache.")
+            got, asked = found.get(key, "not stated"), wanted.get(key, "not stated")
             raise UserError(
-                f"{where}: {key.removeprefix('cache.')} is {found.get(key, 'not stated')}, expected {value}; the cache was made "
-                f"with other settings, clips or weights: delete {where.parent.parent} and make it again, or name another `out`"
+                f"{where}: {field} is {got}, expected {asked}{_MEANT.get(field, '')}; the cache was made with other settings, "
+                f"clips or weights: delete {where.parent.parent} and make it again, or name another `out`"
             )
 
 
