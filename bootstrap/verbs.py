@@ -178,6 +178,7 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--seed", type=int, help="draws another held-out set")
     bench.add_argument("--json", metavar="FILE", type=_absolute, help="write the figures there too")
     bench.add_argument("--pairs", type=int, help="quality, evidence, context: pairs a row")
+    bench.add_argument("--rows", nargs="+", metavar="ROW", help="evidence: only these")
     bench.add_argument("--sheet", metavar="FILE", type=_absolute, help="quality, evidence: write a picture of some pairs there")
     bench.add_argument("--report", metavar="FILE", type=_absolute, help="evidence: put table and picture into this Markdown file")
     bench.add_argument("--plot", metavar="FILE", type=_absolute, help="speed, context: draw the figures")
@@ -208,10 +209,15 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         module = "headless.demo" if options.verb == "demo" else f"benchmarks.{options.what}"
         # a benchmark refuses what is not for it
-        of_bench = ("seed", "json", "pairs", "sheet", "report", "plot", "speed", "clips", "layers")
+        of_bench = ("seed", "json", "pairs", "rows", "sheet", "report", "plot", "speed", "clips", "layers")
         names = ("reference", "drive", "out") if options.verb == "demo" else of_bench
         given = [(name, getattr(options, name)) for name in names]
-        extra = [part for name, value in given if value is not None for part in (f"--{name}", str(value))]
+        extra = [
+            part
+            for name, value in given
+            if value is not None
+            for part in (f"--{name}", *map(str, value if isinstance(value, list) else [value]))
+        ]
         return run_child([venv_python(), "-m", module, *extra])
     except SetupError as error:
         print(f"error: {error}", file=sys.stderr)
