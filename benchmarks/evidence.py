@@ -278,6 +278,7 @@ def _even_number(text: str) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     held_out(parser, LORAS)
+    parser.set_defaults(pairs=16)  # with 24 all rows take more than half an hour on two cores
     parser.add_argument("--rows", nargs="+", choices=(*ROWS, TEACHER), default=[*ROWS, TEACHER], help="only these")
     parser.add_argument("--json", type=Path, help="write the rows there, and leave alone those that it holds")
     parser.add_argument("--sheet", type=Path, help="write a picture of every row there")

@@ -60,7 +60,7 @@ through the workflow with Pose Retarget, which knows the reference's own pose.""
 _SCALE = 4  # files are drawn larger than the panel, as the world itself is before it is averaged down
 FIGURES = (
     "psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "colour_vae",
-    "colour_still", "size", "size_vae", "length", "length_vae",
+    "colour_still", "size", "size_vae", "size_driver", "length", "length_vae", "length_driver",
 )  # fmt: skip
 
 
@@ -181,6 +181,7 @@ def judge(pair: Pair, result: np.ndarray, other: np.ndarray, round_trip: np.ndar
     own, palette = colours_of(pair), palette_of(pair)
     parts = moving_parts(labels, still_labels, len(names))
     found, limit = segment(result, palette), segment(round_trip, palette)
+    driver = pair.driver.draw()[1][LEAD_IN:]  # what a result that took on the driver's build would measure
     return {
         "psnr": psnr_on(result, truth, where),
         "psnr_still": psnr_on(held, truth, where),
@@ -195,8 +196,10 @@ def judge(pair: Pair, result: np.ndarray, other: np.ndarray, round_trip: np.ndar
         "colour_still": colour_error(held, labels, own),
         "size": size_error(found, labels, len(names)),
         "size_vae": size_error(limit, labels, len(names)),
+        "size_driver": size_error(driver, labels, len(names)),
         "length": length_error(found, labels, len(names)),
         "length_vae": length_error(limit, labels, len(names)),
+        "length_driver": length_error(driver, labels, len(names)),
     }
 
 

@@ -31,7 +31,7 @@ VERBS = {
 """Verb to its module and what it makes."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
-BROKEN = (errno.EIO,)
+BROKEN = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG)
 LESS = {
     "train": "train.accumulate: a larger number, up to train.batch, so that fewer samples are held at once, "
     "train.checkpointing: true, backbone.base: fp8 or int8, train.optimizer: adamw8bit, or ",

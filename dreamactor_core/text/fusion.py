@@ -116,12 +116,12 @@ def check_given(mode: Mode, given: Texts, language: Language, on_bad_answer: OnB
         checked.append(("fused_prompt", given.fused, check_fusion(given.fused, given.appearance, language)))
     bad = [(what, text, wrong) for what, text, wrong in checked if text and wrong]
     warnings = [f"The given {what} does not keep to the form: {'; '.join(wrong)}." for what, _, wrong in bad]
-    used = [(what, text) for what, text, _ in bad if what == "fused_prompt" or not given.fused]
+    used = [number for number, (what, _, _) in enumerate(bad) if what == "fused_prompt" or not given.fused]
     if used and on_bad_answer == "error":
-        texts = "\n".join(f"The {what}: {text}" for what, text in used)
+        texts = "\n".join(f"The {bad[number][0]}: {bad[number][1]}" for number in used)
         raise BadAnswerError(
-            f"{' '.join(warnings)} Correct it, generate it with another model, or set on_bad_answer to warn, which takes it as it "
-            f"is. {texts}"
+            f"{' '.join(warnings[number] for number in used)} Correct it, generate it with another model, or set on_bad_answer to "
+            f"warn, which takes it as it is. {texts}"
         )
     return warnings
 

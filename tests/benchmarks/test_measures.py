@@ -89,6 +89,9 @@ def test_length_error_is_the_ratio_of_lengths_in_any_direction() -> None:
     half[0][half[0] == 1] = 0  # gone in one frame of two
     assert length_error(half, labels, 2) == pytest.approx(np.log(2) / 2)
     assert length_error(np.zeros_like(labels), labels, 1) == pytest.approx(np.log(12), rel=0.03)
+    fringe = np.where(labels == 1, 0, labels)
+    fringe[:, 5, 2:9] = 1  # seven pixels along the edge of 24
+    assert length_error(fringe, labels, 1) == pytest.approx(np.log(12), rel=0.03)
     assert np.isnan(length_error(labels, np.zeros_like(labels), 2))
 
 

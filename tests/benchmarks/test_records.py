@@ -36,9 +36,11 @@ def test_the_quality_is_that_of_the_loras_that_ship() -> None:
     assert f"bench quality --seed {found['seed']} --pairs {found['pairs']} --json" in README
     said = re.findall(r"^\| (pose|rgb)(, retargeted)? \| (\w+) → (\w+) \|(.+)\|$", README, re.MULTILINE)
     assert [(variant + "_retarget" * bool(more), *plans) for variant, more, *plans, _ in said] == list(quality.ROWS)
+    sizes = ("size", "size_vae", "size_driver", "length", "length_vae", "length_driver")
     for (*_, cells), row in zip(said, found["rows"], strict=True):
         numbers = [float(number) for number in re.findall(r"\d+\.\d+", cells)]
-        keys = ("psnr", "psnr_still", "psnr_other", "iou", "iou_still", "iou_other", "colour", "colour_vae", "size", "size_vae")
+        keys = ("psnr", "psnr_still", "psnr_other", "iou", "iou_still", "iou_other", "colour", "colour_vae", *sizes)
+        assert set(quality.FIGURES) <= set(row)
         for number, key in zip(numbers, keys, strict=True):
             places = 1 if key.startswith("psnr") else 3 if key.startswith("colour") else 2
             assert number == pytest.approx(row[key], abs=0.51 * 10**-places), (row["variant"], key)

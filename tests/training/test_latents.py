@@ -28,6 +28,7 @@ from training.backbones.marionette import MarionetteEncoders
 from training.checkpoint import save_atomic
 from training.config import Augment
 from training.errors import UserError
+from training.latents import build as building
 from training.latents import header, skeletons
 from training.latents.bodies import bodies_of, others_of
 from training.latents.build import EMPTY, build, header_of, split
@@ -261,6 +262,33 @@ def test_a_driver_that_is_its_target_is_refused(how: str, tmp_path: Path) -> Non
     with pytest.raises(UserError, match=message):
         build(config.load(write_run(tmp_path / "run.yaml", tmp_path, variant="rgb", cache=cache)))
     assert not list((tmp_path / "cache").rglob("*_0*.safetensors"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_all_drivers_that_show_their_target_are_named(
+    workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Before the first shard is made, up to a number."""
+    samples = write_clips(tmp_path / "clips", 3, pairs=True)
+    for k in (0, 2):
+        copy = tmp_path / "clips" / f"copy{k}.mkv"
+        write_clip(copy, (read_clip(samples[k].target_video)[LEAD_IN:] * 0.9).astype(np.uint8), samples[k].fps, lossless=False)
+        samples[k] = samples[k].model_copy(update={"driving_video": copy})
+    listed = tmp_path / "clips" / "manifest.jsonl"
+    manifest.write(listed, samples)
+    settings = config.load(
+        write_run(tmp_path / "run.yaml", tmp_path, variant="rgb", cache={"validation_share": 0.0, "workers": workers, "shard": 1})
+    )
+    named = r"show their own target.* 2 of them(?s:.*)c0: .*copy0\.mkv(?s:.*)c2: .*copy2\.mkv"
+    with pytest.raises(UserError, match=named) as caught:
+        build(settings)
+    assert str(listed) in str(caught.value) and "c1:" not in str(caught.value)
+    assert not list((tmp_path / "cache").rglob("*_0*.safetensors"))
+    assert "3 samples are looked at first" in capfd.readouterr().out
+    monkeypatch.setattr(building, "_SHOWN", 1)
+    with pytest.raises(UserError, match=r"2 of them") as caught:
+        build(settings)
+    assert "c2:" not in str(caught.value) and str(caught.value).endswith("...")
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,10 @@ def cache_folder(settings: Config) -> Path:
     return settings.out / "cache"
 
 
+def _manifest(settings: Config) -> Path:
+    return settings.cache.manifest or settings.out / "clips" / "manifest.jsonl"
+
+
 def split(settings: Config) -> dict[str, list[Sample]]:
     """Samples of `train` and `validation`. Raises UserError when there are none, or when they share a source."""
     return _sorted(settings)[0]
@@ -87,7 +91,7 @@ def split(settings: Config) -> dict[str, list[Sample]]:
 
 def _sorted(settings: Config) -> tuple[dict[str, list[Sample]], Counter[str]]:
     """The split, and how many samples are on neither side, by the reason."""
-    path = settings.cache.manifest or settings.out / "clips" / "manifest.jsonl"
+    path = _manifest(settings)
     kind = "pose" if settings.variant == "pose" else "e2e"
     skipped: Counter[str] = Counter()
 
@@ -274,10 +278,11 @@ def _check_copies(settings: Config, found: Iterable[list[str]]) -> None:
     """Raises UserError that names all drivers that show their target: before the first shard, as without them there are others."""
     wrong = [one for part in found for one in part] if settings.variant == "rgb" else []
     if wrong:
+        lists = " and ".join(str(path) for path in (_manifest(settings), settings.cache.validation) if path)
         listed = "\n".join(f"  {one}" for one in wrong[:_SHOWN]) + ("\n  ..." if len(wrong) > _SHOWN else "")
         raise UserError(
-            f"{len(wrong)} samples would teach to copy; take their lines out of the manifest, and look at how the others were "
-            f"made:\n{listed}"
+            f"{lists}: drivers that show their own target, which teaches to copy, {len(wrong)} of them; take their lines out, "
+            f"and look at how the others were made:\n{listed}"
         )
 
 
@@ -387,6 +392,9 @@ def _shards(settings: Config, splits: Mapping[str, Sequence[Sample]], folder: Pa
     devices = [f"cuda:{k}" for k in range(torch.cuda.device_count())] or ["cpu"]
     work = Work(settings, metadata, {name: bodies_of(settings, samples) for name, samples in splits.items()})
     started, done = time.time(), total - len(jobs)
+    if settings.variant == "rgb" and jobs:
+        count = sum(len(job.samples) for job in jobs)
+        print(f"cache: {count} samples are looked at first, for drivers that show their own target", flush=True)
     try:
         config.save(settings, folder)
         _empty(settings, devices[0], folder / EMPTY)
