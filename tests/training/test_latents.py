@@ -28,8 +28,7 @@ from training.backbones.marionette import MarionetteEncoders
 from training.checkpoint import save_atomic
 from training.config import Augment
 from training.errors import UserError
-from training.latents import build as building
-from training.latents import header, skeletons
+from training.latents import copies, header, skeletons
 from training.latents.bodies import bodies_of, others_of
 from training.latents.build import EMPTY, build, header_of, split
 from training.latents.encode import Maker, read_driver, read_poses, read_target, to_pixels
@@ -285,7 +284,7 @@ def test_all_drivers_that_show_their_target_are_named(
     assert str(listed) in str(caught.value) and "c1:" not in str(caught.value)
     assert not list((tmp_path / "cache").rglob("*_0*.safetensors"))
     assert "3 samples are looked at first" in capfd.readouterr().out
-    monkeypatch.setattr(building, "_SHOWN", 1)
+    monkeypatch.setattr(copies, "_SHOWN", 1)
     with pytest.raises(UserError, match=r"2 of them") as caught:
         build(settings)
     assert "c2:" not in str(caught.value) and str(caught.value).endswith("...")

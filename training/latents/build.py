@@ -14,7 +14,7 @@ import multiprocessing
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -32,9 +32,9 @@ from training.backbones.base import Context, Encoders
 from training.checkpoint import save_atomic
 from training.config import Config
 from training.errors import UserError
-from training.latents import header
+from training.latents import copies, header
 from training.latents.bodies import Bodies, bodies_of, body_of, others_of
-from training.latents.encode import Maker, copied, read_poses
+from training.latents.encode import Maker, read_poses
 from training.latents.mirror import in_mirror
 from training.latents.skeletons import convention
 from training.manifest import Sample
@@ -42,9 +42,6 @@ from training.processes import alone, end_with_parent
 
 EMPTY = "empty.safetensors"
 """The context of an empty prompt, for dropped texts; its header names the backbone and the text encoder."""
-
-
-_SHOWN = 20  # copies that are named
 
 
 @dataclass(frozen=True)
@@ -271,19 +268,7 @@ def _copies(job: Job) -> list[str]:
     """What is wrong with drivers of a shard that show their target."""
     assert _work is not None
     spec = _work.settings.clip.spec
-    return [wrong for sample in job.samples if (wrong := copied(sample, spec(sample.frames)))]
-
-
-def _check_copies(settings: Config, found: Iterable[list[str]]) -> None:
-    """Raises UserError that names all drivers that show their target: before the first shard, as without them there are others."""
-    wrong = [one for part in found for one in part] if settings.variant == "rgb" else []
-    if wrong:
-        lists = " and ".join(str(path) for path in (_manifest(settings), settings.cache.validation) if path)
-        listed = "\n".join(f"  {one}" for one in wrong[:_SHOWN]) + ("\n  ..." if len(wrong) > _SHOWN else "")
-        raise UserError(
-            f"{lists}: drivers that show their own target, which teaches to copy, {len(wrong)} of them; take their lines out, "
-            f"and look at how the others were made:\n{listed}"
-        )
+    return [wrong for sample in job.samples if (wrong := copies.copied(sample, spec(sample.frames)))]
 
 
 def _start(threads: int, devices: SimpleQueue, work: Work) -> None:
@@ -310,11 +295,12 @@ def _written(work: Work, jobs: Sequence[Job], devices: Sequence[str]) -> Iterato
     settings = work.settings
     asked = settings.cache.workers or (len(devices) if devices[0] != "cpu" else os.cpu_count() or 1)
     workers = min(asked, len(jobs))
+    lists = [path for path in (_manifest(settings), settings.cache.validation) if path]
     if workers <= 1:
         _device, _work = devices[0], work
         # where several were asked for and one shard is left: with other threads it would be rounded otherwise than by a pool
         with _threads(1) if asked > 1 and devices[0] == "cpu" else contextlib.nullcontext():
-            _check_copies(settings, map(_copies, jobs))
+            copies.refuse(map(_copies, jobs) if settings.variant == "rgb" else (), lists)
             yield from map(_write, jobs)
         return
     _encoders.cache_clear()  # those of the empty prompt: the processes have their own
@@ -330,7 +316,7 @@ def _written(work: Work, jobs: Sequence[Job], devices: Sequence[str]) -> Iterato
         pool = stack.enter_context(ProcessPoolExecutor(workers, context, _start, (threads, left, work)))
         futures: list[Future] = []
         try:
-            _check_copies(settings, pool.map(_copies, jobs) if settings.variant == "rgb" else ())
+            copies.refuse(pool.map(_copies, jobs) if settings.variant == "rgb" else (), lists)
             futures += [pool.submit(_write, job) for job in jobs]
             for future in as_completed(futures):
                 yield future.result()

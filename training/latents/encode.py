@@ -17,8 +17,6 @@ from dreamactor_core.poses import PoseSequence, from_pose_keypoint
 from headless.media import read_image
 from training.backbones.base import Context, Encoders
 from training.config import Augment
-from training.data import copytrap
-from training.data.dropping import Drop
 from training.errors import UserError
 from training.latents import skeletons
 from training.latents.mirror import Mirrored, as_shown
@@ -79,19 +77,6 @@ def read_driver(sample: Sample, spec: ClipSpec) -> np.ndarray:
     if frames.shape != expected:
         raise UserError(f"sample {sample.id}: {sample.driving_video} gives {frames.shape} after the lead-in, expected {expected}")
     return as_shown(sample, frames)
-
-
-def copied(sample: Sample, spec: ClipSpec) -> str:
-    """What is wrong with a driver that shows the target itself, whatever the files are called; empty for another's. Raises
-    UserError for files that are not what the manifest says."""
-    if isinstance(sample, Mirrored):  # the one that it mirrors is looked at
-        return ""
-    target, driver = read_target(sample), read_driver(sample, spec)
-    try:
-        copytrap.check([copytrap.small(one) for one in target[spec.lead_in :]], [copytrap.small(one) for one in driver], spec.fps)
-    except Drop as drop:
-        return f"sample {sample.id}: {sample.driving_video}: {drop.detail} who does the same"
-    return ""
 
 
 def conditions_of(
