@@ -118,7 +118,7 @@ def test_pose_with_text_by_a_network(client: Client, shelf: Path, tmp_path: Path
     )
     for task, title in (("motion", "Motion text"), ("appearance", "Appearance text")):
         prompt[task] = {"class_type": "PreviewAny", "inputs": {"source": link(prompt, title)}, "_meta": {"title": task}}
-    with pytest.raises(PromptFailed, match="given motion_text does not keep to the form"):
+    with pytest.raises(PromptFailed, match="given fused_prompt does not keep to the form"):
         client.run(prompt)
     node(prompt, "Text fusion")["on_bad_answer"] = "warn"
     video, outputs = run(client, prompt, tmp_path)
