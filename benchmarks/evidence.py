@@ -75,7 +75,7 @@ MORE: dict[str, dict[str, tuple[str, ...]]] = {
 """The same pairs, seen differently: for the rows that are compared in them, as each costs as much as a group of its own."""
 FIGURES = ("psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "size", "motion")
 SPEC = ClipSpec(FRAMES, LEAD_IN, FPS)
-STEPS, SHIFT, _BATCH, _STREAM = 8, 8.0, 12, 7  # steps and shift are the preset's
+STEPS, SHIFT, _BATCH, _STREAM = 8, 8.0, 12, 7  # steps (Euler's) and shift are the preset's
 _SHOWN = 2  # pairs of each group in the picture
 _NAMES = 150  # pixels beside the picture for the rows' names
 

@@ -84,12 +84,24 @@ def sample_pair(seed: int, row: int, index: int) -> Pair:
 
 def shipped_loras() -> dict[str, str]:
     """Names and sha256 of the LoRAs in the workflows that are measured."""
-    folder, graphs = ROOT / "models" / "loras", ROOT / "workflows" / "api"
-    names = set()
-    for variant in {variant for variant, _, _ in ROWS}:
-        nodes = json.loads((graphs / f"marionette_{variant}.json").read_text("utf-8")).values()
+    folder, names = ROOT / "models" / "loras", set()
+    for path in _workflows().values():
+        nodes = json.loads(path.read_text("utf-8")).values()
         names |= {node["inputs"]["lora_name"] for node in nodes if "lora_name" in node["inputs"]}
     return {name: sha256(folder / name) for name in sorted(names)}
+
+
+def samplers() -> dict[str, dict[str, Any]]:
+    """What the sampler of each workflow that is measured is set to."""
+    keys = ("sampler_name", "scheduler", "steps", "cfg", "seed")
+    graphs = {variant: json.loads(path.read_text("utf-8")) for variant, path in _workflows().items()}
+    settings = {variant: by_title(graph, "Sampler")["inputs"] for variant, graph in graphs.items()}
+    shifts = {variant: by_title(graph, "Shift")["inputs"]["shift"] for variant, graph in graphs.items()}
+    return {variant: {key: given[key] for key in keys} | {"shift": shifts[variant]} for variant, given in settings.items()}
+
+
+def _workflows() -> dict[str, Path]:
+    return {v: ROOT / "workflows" / "api" / f"marionette_{v}.json" for v in sorted({variant for variant, _, _ in ROWS})}
 
 
 def _write_poses(path: Path, joints: np.ndarray) -> None:
@@ -102,8 +114,7 @@ class Runner:
 
     def __init__(self, client: Client, folder: Path) -> None:
         self.client, self.folder = client, folder
-        graphs = {v: ROOT / "workflows" / "api" / f"marionette_{v}.json" for v in {variant for variant, _, _ in ROWS}}
-        self.graphs = {variant: json.loads(path.read_text("utf-8")) for variant, path in graphs.items()}
+        self.graphs = {variant: json.loads(path.read_text("utf-8")) for variant, path in _workflows().items()}
 
     def put(self, pair: Pair, variant: str, name: str) -> tuple[str, str, str]:
         """Write reference, driver and truth files into the server's input folder; returns their names there."""
@@ -265,7 +276,7 @@ def main() -> None:
     if args.seed < 0:
         parser.error(f"--seed is {args.seed}, expected 0 or more")
     rows: list[dict[str, Any]] = []
-    found = {"loras": shipped_loras(), "seed": args.seed, "pairs": args.pairs, "rows": rows}
+    found = {"loras": shipped_loras(), "samplers": samplers(), "seed": args.seed, "pairs": args.pairs, "rows": rows}
     for row in measure(args.seed, args.pairs, args.sheet):
         rows.append(row)
         if args.json:  # after every row: what is measured is not lost

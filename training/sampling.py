@@ -1,4 +1,4 @@
-"""Sampling as the nodes do it: the driver's half is pinned at the noise level of the step."""
+"""Sampling by Euler's method, the driver's half pinned at the noise level of the step, as the nodes have it."""
 
 from __future__ import annotations
 

@@ -33,6 +33,7 @@ def test_the_text_is_understood_by_the_lora_that_ships() -> None:
 def test_the_quality_is_that_of_the_loras_that_ship() -> None:
     found = record("quality.json")
     assert found["loras"] == quality.shipped_loras(), "measured were others: run.py bench quality --json docs/quality.json"
+    assert found["samplers"] == quality.samplers(), "sampled was otherwise: run.py bench quality --json docs/quality.json"
     assert f"bench quality --seed {found['seed']} --pairs {found['pairs']} --json" in README
     said = re.findall(r"^\| (pose|rgb)(, retargeted)? \| (\w+) → (\w+) \|(.+)\|$", README, re.MULTILINE)
     assert [(variant + "_retarget" * bool(more), *plans) for variant, more, *plans, _ in said] == list(quality.ROWS)

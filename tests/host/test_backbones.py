@@ -143,6 +143,7 @@ def graph(backbone: Backbone) -> Prompt:
         tokens, dim = backbone.clip_vision
         prompt["vision"] = {"class_type": "ToyClipVision", "inputs": {"tokens": tokens, "dim": dim}}
         node(prompt, "In-context conditioning")["clip_vision_output"] = ["vision", 0]
+    node(prompt, "Sampler")["sampler_name"] = "euler"  # as in the graphs of large networks; the small one's have another
     if low:
         node(prompt, "Motion LoRA").update(low_noise_model=["low model", 0], low_noise_lora_name=backbone.file(low[0]))
         shift = {"model": link(prompt, "Motion LoRA", 1), "shift": 5.0}

@@ -1,4 +1,4 @@
-"""The teacher that we train ourselves: the backbone with a pose LoRA, sampled as the nodes sample it.
+"""The teacher that we train ourselves: the backbone with a pose LoRA, given what the nodes give it, sampled by Euler's method.
 
 Shapes: B batch, T frames, H and W height and width of one half, N driven frames (T less the lead-in).
 """
