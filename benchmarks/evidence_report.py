@@ -135,7 +135,8 @@ def markdown(found: dict[str, Any], picture: str) -> str:
     lines = [
         f"`python3 run.py bench evidence --seed {found['seed']} --pairs {found['pairs']}`: {found['pairs']} held-out pairs for "
         f"each kind of driver, the same for every row, {found['steps']} sampling steps of Euler's method. "
-        "PSNR in dB over the region that moves; in square brackets 95% bootstrap intervals over the pairs. Colour error: 0 to 1; size error: mean |log ratio| of the parts' "
+        "PSNR in dB over the region that moves; in square brackets 95% bootstrap intervals over the pairs. "
+        "Colour error: 0 to 1; size error: mean |log ratio| of the parts' "
         "areas; in both lower is better; motion: correlation of the parts' paths with the truth's. Each row is one training run: "
         "intervals say how sure the figures of these LoRAs are, not what another training seed would give.",
     ]
