@@ -16,6 +16,7 @@ import json
 import sys
 import time
 from collections.abc import Collection
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from training.errors import UserError
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE, LORAS = ROOT / "training" / "recipes" / "motion_context.yaml", ROOT / "runs" / "context"
 FIGURES = ("psnr", "iou")
+SAMPLING = evidence.Sampling("euler", 8, 5.0)
+"""Of every row in docs/motion_context.json."""
 
 
 def trained(recipe: ablate.Recipe) -> list[str]:
@@ -56,7 +59,7 @@ def finished(recipe: ablate.Recipe, rows: Collection[str] = ()) -> list[str]:
 def measure(recipe: ablate.Recipe, name: str, seed: int, count: int) -> dict[str, Any]:
     """One run: its version, context, training steps and seed; means, intervals and values of every pair of FIGURES."""
     settings = ablate.settings_of(recipe, name)
-    network = evidence.load(ablate.folder_of(recipe, name) / "train" / "lora.safetensors", settings)
+    network = evidence.load(ablate.folder_of(recipe, name) / "train" / "lora.safetensors", settings, SAMPLING)
     pairs = evidence.sample_pairs("human", seed, count)
     figures, _ = evidence.measure_group(network, pairs, seed)
     about = {"run": name, "version": version(recipe, name), "context": settings.motion_context}
@@ -145,7 +148,8 @@ def main() -> None:
         sys.exit(f"error: --speed {args.speed} can't be read ({error!r}), expected what `bench speed --json FILE` wrote")
     try:
         recipe = ablate.load(RECIPE, args.loras)
-        by = kept.kept(args.json, "run", args.seed, args.pairs, lambda name: version(recipe, name))
+        about = {"seed": args.seed, "pairs": args.pairs, **asdict(SAMPLING)}
+        by = kept.kept(args.json, "run", about, lambda name: version(recipe, name))
         for name in finished(recipe, by):
             if name in by:
                 continue
@@ -154,7 +158,7 @@ def main() -> None:
             print(f"{name}: {time.time() - started:.0f} s", file=sys.stderr, flush=True)
             rows = [by[run] for run in trained(recipe) if run in by]
             if args.json:
-                found = {"seed": args.seed, "pairs": args.pairs, "rows": rows, "against_joint": against_joint(rows)}
+                found = about | {"rows": rows, "against_joint": against_joint(rows)}
                 with atomic(args.json) as partial:
                     partial.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
     except UserError as error:

@@ -19,7 +19,7 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from headless.atomic import atomic
 from headless.media import MediaError, read_image, write_image
 from training import ablate, backbones, config
 from training.errors import UserError
+from training.flow import Sampler
 from training.hashing import sha256
 from training.latents.encode import conditions_of
 from training.lora_file import add_lora, load_lora, rank_of
@@ -75,9 +76,22 @@ MORE: dict[str, dict[str, tuple[str, ...]]] = {
 """The same pairs, seen differently: for the rows that are compared in them, as each costs as much as a group of its own."""
 FIGURES = ("psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "size", "motion")
 SPEC = ClipSpec(FRAMES, LEAD_IN, FPS)
-STEPS, SHIFT, _BATCH, _STREAM = 8, 8.0, 12, 7  # steps (Euler's) and shift are the preset's
+_BATCH, _STREAM = 12, 7
 _SHOWN = 2  # pairs of each group in the picture
 _NAMES = 150  # pixels beside the picture for the rows' names
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How results are sampled."""
+
+    sampler: Sampler
+    steps: int
+    shift: float
+
+
+SAMPLING = Sampling("lcm", 8, 8.0)
+"""As in the small workflows."""
 
 
 @dataclass
@@ -89,6 +103,7 @@ class Network:
     model: torch.nn.Module
     encoders: backbones.base.Encoders
     text: str
+    sampling: Sampling
 
 
 def sample_pairs(group: str, seed: int, count: int) -> list[Pair]:
@@ -118,7 +133,7 @@ def file_of(loras: Path, row: str) -> tuple[Path, config.Config]:
     return loras / row / "train" / "lora.safetensors", ablate.settings_of(recipe, row)
 
 
-def load(path: Path, settings: config.Config) -> Network:
+def load(path: Path, settings: config.Config, sampling: Sampling = SAMPLING) -> Network:
     """A LoRA on its backbone."""
     with safe_open(path, "pt") as file:
         contract = Contract.from_metadata(file.metadata(), path.name)
@@ -131,7 +146,7 @@ def load(path: Path, settings: config.Config) -> Network:
     model.fuse_lora()
     model.unload_lora()
     text = "none" if settings.train.drop_text == 1 else settings.cache.text
-    return Network(contract, backbone, model.to(device).eval(), backbone.load_encoders(device), text)
+    return Network(contract, backbone, model.to(device).eval(), backbone.load_encoders(device), text, sampling)
 
 
 def prompt_of(pair: Pair, text: str) -> str:
@@ -165,7 +180,10 @@ def generate(network: Network, pairs: list[Pair], drivers: list[np.ndarray], see
         texts = network.encoders.text([prompt_of(pairs[k], network.text) for k in part])
         contexts = [text | one for text, one in zip(texts, made, strict=True)]
         seeds = [seed * 100_000 + k for k in part]
-        latents = sample(network.backbone, network.model, layout, given, network.backbone.collate(contexts), STEPS, SHIFT, seeds)
+        latents = sample(
+            network.backbone, network.model, layout, given, network.backbone.collate(contexts),
+            network.sampling.steps, network.sampling.shift, seeds, sampler=network.sampling.sampler,
+        )  # fmt: skip
         for pixels in network.encoders.decode(layout.crop(latents))[:, :, LEAD_IN:]:
             results.append(((pixels.permute(1, 2, 3, 0).cpu().numpy() + 1) * 127.5).round().astype(np.uint8))
     return results
@@ -288,7 +306,7 @@ def main() -> None:
         if args.report:
             report.check(args.report)
         recipe = ablate.load(RECIPE, args.loras)
-        rows = kept.kept(args.json, "row", args.seed, args.pairs, lambda row: version(recipe, row))
+        rows = kept.kept(args.json, "row", _about(args), lambda row: version(recipe, row))
         lines = {row: _read_line(args.json, row) for row in rows}
         missing = [row for row in args.rows if row not in rows]
         for row in missing:
@@ -330,7 +348,12 @@ def _read_line(path: Path, row: str) -> np.ndarray:
 
 def _found(args: argparse.Namespace, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What the JSON file holds: rows in the table's order."""
-    return {"seed": args.seed, "pairs": args.pairs, "steps": STEPS, "rows": [rows[row] for row in (*ROWS, TEACHER) if row in rows]}
+    return _about(args) | {"rows": [rows[row] for row in (*ROWS, TEACHER) if row in rows]}
+
+
+def _about(args: argparse.Namespace) -> dict[str, Any]:
+    """What the JSON file says of all its rows."""
+    return {"seed": args.seed, "pairs": args.pairs, **asdict(SAMPLING)}
 
 
 if __name__ == "__main__":

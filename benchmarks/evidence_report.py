@@ -134,7 +134,8 @@ def markdown(found: dict[str, Any], picture: str) -> str:
     rows = {row["row"]: row for row in found["rows"]}
     lines = [
         f"`python3 run.py bench evidence --seed {found['seed']} --pairs {found['pairs']}`: {found['pairs']} held-out pairs for "
-        f"each kind of driver, the same for every row, {found['steps']} sampling steps of Euler's method. "
+        f"each kind of driver, the same for every row, {found['steps']} sampling steps of `{found['sampler']}` at a shift of "
+        f"{found['shift']:g}. "
         "PSNR in dB over the region that moves; in square brackets 95% bootstrap intervals over the pairs. "
         "Colour error: 0 to 1; size error: mean |log ratio| of the parts' "
         "areas; in both lower is better; motion: correlation of the parts' paths with the truth's. Each row is one training run: "

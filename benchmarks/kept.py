@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,18 @@ def version_of(recipe: ablate.Recipe, name: str) -> str:
     return hashlib.sha256(ablate.mark_of(recipe, name).encode()).hexdigest()[:16]
 
 
-def kept(path: Path | None, key: str, seed: int, pairs: int, version: Callable[[str], str | None]) -> dict[str, dict[str, Any]]:
+def kept(
+    path: Path | None, key: str, about: Mapping[str, Any], version: Callable[[str], str | None]
+) -> dict[str, dict[str, Any]]:
     """The rows that `path` holds, by their `key`; none where there is no such file.
 
     Args:
+        about: What the file says of all its rows: on which pairs they were judged, and how they were sampled.
         version: Of the row of a name, now; None for a name that is none.
 
     Raises:
-        UserError: a file of other pairs, with a row of another version, or of something else: what it holds may not come again.
+        UserError: a file of other pairs or another sampler, with a row of another version, or of something else: what it
+            holds may not come again.
     """
     if path is None or not path.exists():
         return {}
@@ -32,12 +36,13 @@ def kept(path: Path | None, key: str, seed: int, pairs: int, version: Callable[[
     try:
         found = json.loads(path.read_text("utf-8"))
         rows = {row[key]: row for row in found["rows"]}
-        drawn = found["seed"], found["pairs"]
+        says = {name: found[name] for name in about}
         versions = {name: row["version"] for name, row in rows.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"--json {path} can't be read ({error!r}), expected what an earlier call wrote; {another}") from error
-    if drawn != (seed, pairs):
-        raise UserError(f"--json {path} holds rows of seed {drawn[0]} and {drawn[1]} pairs, expected {seed} and {pairs}; {another}")
+    if says != about:
+        got, expected = (", ".join(f"{name} {one[name]}" for name in about) for one in (says, about))
+        raise UserError(f"--json {path} holds rows of {got}, expected {expected}; {another}")
     old = [name for name, made_of in versions.items() if made_of != version(name)]
     if old:
         raise UserError(f"--json {path} holds a row {old[0]} of another version of the recipe; {another}, or take the row out")

@@ -13,6 +13,7 @@ from dreamactor_core.contract import BACKBONES
 from dreamactor_core.motion_context import get_context
 from headless.atomic import atomic
 from training.errors import UserError
+from training.flow import Sampler
 from training.precision import native_dtype
 
 PRESETS = Path(__file__).with_name("presets")
@@ -216,6 +217,7 @@ class Synthesize(Section):
     servers: tuple[str, ...] = ()  # comfyui: addresses; none: as many as `workers`, started here
     retarget: bool = True
     steps: int = Field(20, gt=0)
+    sampler: Sampler = "euler"
     shift: float = Field(5.0, gt=0)
     cfg: float = Field(1.0, ge=0)
     batch: int = Field(1, gt=0)

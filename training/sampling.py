@@ -1,4 +1,4 @@
-"""Sampling by Euler's method, the driver's half pinned at the noise level of the step, as the nodes have it."""
+"""Sampling with the driver's half pinned at the noise level of the step, as the nodes have it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from dreamactor_core.layout import Layout
 from training.backbones.base import Context, VideoBackbone
-from training.flow import euler, shifted_sigmas
+from training.flow import Sampler, euler, lcm, shifted_sigmas
 
 
 @torch.no_grad()
@@ -23,14 +23,20 @@ def sample(
     seeds: Sequence[int],
     empty: Context | None = None,
     cfg: float = 1.0,
+    sampler: Sampler = "euler",
 ) -> torch.Tensor:
-    """Composite latents (B, C, t, h, w') by Euler steps.
+    """Composite latents (B, C, t, h, w') by a sampler's steps.
 
     Args:
-        given: Z of Eq. 2, (B, C, t, h, w'). seeds: Of each sample's noise. empty: Context of an empty prompt, for `cfg` over 1.
+        given: Z of Eq. 2, (B, C, t, h, w'). seeds: Of each sample's noise, drawn on the CPU whatever the device.
+        empty: Context of an empty prompt, for `cfg` over 1.
     """
     device = next(model.parameters()).device
-    noise = torch.stack([torch.randn(given.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]).to(device)
+
+    def drawn(generators: Sequence[torch.Generator]) -> torch.Tensor:
+        return torch.stack([torch.randn(given.shape[1:], generator=generator) for generator in generators]).to(device)
+
+    noise = drawn([torch.Generator().manual_seed(seed) for seed in seeds])
     given = given.to(device, torch.float32)
     # a composite's cropped half has the size that the masks are asked for
     size = layout.crop(given).shape[2:]
@@ -49,4 +55,9 @@ def sample(
     def pin(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         return torch.where(generate > 0, x, (1 - sigma) * given + sigma * noise)
 
-    return euler(velocity, noise, shifted_sigmas(steps, shift), pin)
+    sigmas = shifted_sigmas(steps, shift)
+    if sampler == "euler":
+        return euler(velocity, noise, sigmas, pin)
+    # seeded as ComfyUI does it on a CPU, so that both make the same of a seed
+    later = [torch.Generator().manual_seed(seed + 1) for seed in seeds]
+    return lcm(velocity, noise, sigmas, lambda: drawn(later), pin)

@@ -76,11 +76,10 @@ def test_a_lora_that_is_missing_or_not_finished_names_its_command(tmp_path: Path
     assert evidence.file_of(tmp_path, "pose_full")[0].read_bytes() == b"of an early step"
 
 
-def test_the_shipped_lora_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shipped_lora_is_measured(tmp_path: Path) -> None:
     """For real, with few steps: the figures are those of pictures, and a driver makes a difference."""
-    monkeypatch.setattr(evidence, "STEPS", 4)
     settings = config.from_values({"preset": "marionette", "out": str(tmp_path), "variant": "rgb"}, "test")
-    network = evidence.load(ROOT / "models/loras/marionette_rgb.safetensors", settings)
+    network = evidence.load(ROOT / "models/loras/marionette_rgb.safetensors", settings, evidence.Sampling("lcm", 4, 8.0))
     figures, results = evidence.measure_group(network, evidence.sample_pairs("human", 0, 4), 0)
     assert [result.shape for result in results] == [(17, 96, 64, 3)] * 4
     found = evidence.summary(figures)
@@ -140,8 +139,12 @@ def test_rows_of_other_pairs_or_another_recipe_are_not_mixed(
     call(monkeypatch, tmp_path, "pose_full")
     file = tmp_path / "rows.json"
     before = file.read_text("utf-8")
-    with pytest.raises(SystemExit, match="holds rows of seed 0 and 4 pairs, expected 0 and 6"):
+    with pytest.raises(SystemExit, match=r"holds rows of seed 0, pairs 4, .*, expected seed 0, pairs 6"):
         call(monkeypatch, tmp_path, "pose_full", pairs=6)
+    with monkeypatch.context() as other:
+        other.setattr(evidence, "SAMPLING", evidence.Sampling("euler", 8, 8.0))
+        with pytest.raises(SystemExit, match=r"pairs 4, sampler lcm, .*, expected .* sampler euler"):
+            call(monkeypatch, tmp_path, "pose_full")
     for name, said in (("pose_full", "a row pose_full of another version"), ("pose_old", "a row pose_old of another version")):
         changed = json.loads(before)
         changed["rows"][0] |= {"row": name, "version": "0" * 16}

@@ -40,7 +40,8 @@ def test_only_what_is_between_the_marks_changes(tmp_path: Path) -> None:
         made = {"row": name, "human": figures(rng.normal(mean, 1, 8)), "nonhuman": figures(rng.normal(mean - 2, 1, 8))}
         return made | figures(rng.normal(mean, 1, 16))
 
-    found = {"seed": 3, "pairs": 8, "steps": 8, "rows": [row("pose_full", 12), row("pose_no_text", 9), row("rgb_synthetic", 14)]}
+    found = {"seed": 3, "pairs": 8, "sampler": "lcm", "steps": 8, "shift": 5.0}
+    found |= {"rows": [row("pose_full", 12), row("pose_no_text", 9), row("rgb_synthetic", 14)]}
     for _ in range(2):
         report.put(path, found)
         text = path.read_text("utf-8")

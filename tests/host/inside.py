@@ -37,12 +37,14 @@ def spied(model: Any) -> tuple[Any, list[Call]]:
     return clone, calls
 
 
-def sample(model: Any, positive: list, negative: list, latent: dict, steps: int = 3, seed: int = 7, **stage: Any) -> dict[str, Any]:
+def sample(
+    model: Any, positive: list, negative: list, latent: dict, steps: int = 3, seed: int = 7, sampler: str = "euler", **stage: Any
+) -> dict[str, Any]:
     """What the stock KSampler does, at guidance 1; `stage` as in KSampler (Advanced)."""
     import nodes
 
     with torch.inference_mode():
-        return nodes.common_ksampler(model, seed, steps, 1.0, "euler", "simple", positive, negative, latent, **stage)[0]
+        return nodes.common_ksampler(model, seed, steps, 1.0, sampler, "simple", positive, negative, latent, **stage)[0]
 
 
 def noise_of(latent: dict[str, Any], seed: int = 7) -> torch.Tensor:

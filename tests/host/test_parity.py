@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -39,6 +39,7 @@ from headless.client import Client, Prompt
 from training import backbones, config
 from training.backbones.marionette import MarionetteEncoders
 from training.data.build import build
+from training.flow import Sampler
 from training.latents import skeletons
 from training.latents.encode import Maker, conditions_of, to_pixels
 from training.lora_file import add_lora, load_lora, rank_of
@@ -210,16 +211,17 @@ def test_diffusers_and_the_host_agree_on_the_output(
             assert_close(call.out, out, 1e-4, f"output at timestep {float(call.timestep):.0f}")
 
 
+@pytest.mark.parametrize("sampler", get_args(Sampler))
 @pytest.mark.parametrize("name", [SHIPPED_LORA, "marionette_pose_cached.safetensors", "marionette_rgb.safetensors"])
 def test_a_shipped_lora_samples_in_the_host_as_in_training(
-    pack: ModuleType, small: SimpleNamespace, clip_frames: tuple[np.ndarray, np.ndarray], name: str
+    pack: ModuleType, small: SimpleNamespace, clip_frames: tuple[np.ndarray, np.ndarray], name: str, sampler: Sampler
 ) -> None:
     """The exported file through loader and KSampler, and through training's own sampler, in the context that the file names."""
     steps = 4  # the host's levels are thousandths, of which 4 steps take exact quarters
     with torch.inference_mode():
         patched = pack.nodes.loaders.LoraLoader.execute(small.base, name, 1.0).args[0]
     given = conditioned(pack, small, patched, clip_frames)
-    got = sample(patched, given.positive, given.negative, given.latent, steps)["samples"]
+    got = sample(patched, given.positive, given.negative, given.latent, steps, sampler=sampler)["samples"]
     trainer, path = backbones.get(config.Backbone(name="marionette", dtype="float32")), backbone.LORA_FOLDER / name
     with safe_open(path, "pt") as file:
         context = Contract.from_metadata(file.metadata(), name).motion_context
@@ -232,10 +234,10 @@ def test_a_shipped_lora_samples_in_the_host_as_in_training(
     latents = made.pop("condition")[None]
     told = trainer.collate([{"text": encode_text(backbone.load_words(), [TEXT])[0]} | made])
     shift = patched.get_model_object("model_sampling").shift
-    expected = training_sample(trainer, network, layout, latents, told, steps, shift, [7])
+    expected = training_sample(trainer, network, layout, latents, told, steps, shift, [7], sampler=sampler)
     assert_close(patched.model.process_latent_in(got), expected, 1e-3, "the sampled latents")
     network.disable_lora()
-    plain = training_sample(trainer, network, layout, latents, told, steps, shift, [7])
+    plain = training_sample(trainer, network, layout, latents, told, steps, shift, [7], sampler=sampler)
     assert (expected - plain).abs().max() > 0.1, "the LoRA makes a difference"
 
 

@@ -54,13 +54,12 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_file(folder: Path, clips: Path, **synthesize: object) -> Path:
-    """A run's YAML; the workflow of `workflow` gets few steps, and the sampler of `sampler`."""
+    """A run's YAML; the workflow of `workflow` gets few steps."""
     name = synthesize.pop("workflow", "marionette_pose_retarget.json")
-    sampler = {"sampler_name": synthesize.pop("sampler")} if "sampler" in synthesize else {}
     prompt = json.loads((WORKFLOWS / str(name)).read_text("utf-8"))
     for node in prompt.values():
         if node["class_type"] == "KSampler":
-            node["inputs"].update(steps=STEPS, **sampler)
+            node["inputs"].update(steps=STEPS)
     (folder / "workflow.json").write_text(json.dumps(prompt), "utf-8")
     given = {
         "teacher": "comfyui", "workflow": str(folder / "workflow.json"), "inputs": INPUTS, "sources": str(clips / "manifest.jsonl"),
@@ -96,7 +95,7 @@ def test_the_verb_with_a_pool_of_servers(server: HostServer, clips: Path, tmp_pa
 def test_the_workflow_and_the_direct_teacher_make_the_same(server: HostServer, clips: Path, tmp_path: Path) -> None:
     import torch
 
-    config, units = planned(run_file(tmp_path, clips, sampler="euler"))
+    config, units = planned(run_file(tmp_path, clips))
     by_server = one(ComfyTeacher(config, server.url, None), units[0])
     direct = DirectTeacher(config, torch.device("cpu"))
     assert isinstance(by_server, np.ndarray)

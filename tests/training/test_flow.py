@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 
-from training.flow import euler, sample_sigmas, shifted_sigmas
+from training.flow import euler, lcm, sample_sigmas, shifted_sigmas
 
 SHAPES = [(1, 4), (3, 2, 5), (2, 16, 3, 4, 4)]
 
@@ -67,8 +68,9 @@ def test_the_network_is_told_each_level_once_for_every_sample(batch: int) -> Non
     torch.testing.assert_close(torch.stack(told)[:, 0].float(), sigmas[:-1], atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("sampler", [euler, lambda *given: lcm(*given[:3], lambda: torch.ones(2, 6), given[3])])
 @pytest.mark.parametrize("steps", [1, 6])
-def test_what_is_pinned_is_shown_at_its_noise_level_and_ends_clean(steps: int) -> None:
+def test_what_is_pinned_is_shown_at_its_noise_level_and_ends_clean(steps: int, sampler: Callable[..., torch.Tensor]) -> None:
     generator = torch.Generator().manual_seed(2)
     given, noise = torch.randn(2, 2, 6, generator=generator)
     free = torch.arange(6) < 3
@@ -82,11 +84,37 @@ def test_what_is_pinned_is_shown_at_its_noise_level_and_ends_clean(steps: int) -
         shown.append(x)
         return torch.full_like(x, 7.0)
 
-    result = euler(velocity, noise, sigmas, pin)
+    result = sampler(velocity, noise, sigmas, pin)
     for x, sigma in zip(shown, sigmas[:-1], strict=True):
         torch.testing.assert_close(x[:, ~free], ((1 - sigma) * given + sigma * noise)[:, ~free])
     assert torch.equal(result[:, ~free], given[:, ~free])
-    torch.testing.assert_close(result[:, free], noise[:, free] - 7)
+    if sampler is euler or steps == 1:
+        torch.testing.assert_close(result[:, free], noise[:, free] - 7)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("steps", [1, 4, 9])
+def test_lcm_gives_what_is_predicted_new_noise_of_each_level(shape: tuple[int, ...], steps: int) -> None:
+    """With a network that knows the one true x: what it is shown after the first step is x with the new noise, nothing else."""
+    generator = torch.Generator().manual_seed(3)
+    data, noise, *later = torch.randn((2 + steps, *shape), generator=generator, dtype=torch.float64)
+    made, shown = iter(later), []
+
+    def velocity(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        shown.append(x)
+        return (x - data) / sigma.view(-1, *[1] * (x.ndim - 1))
+
+    sigmas = shifted_sigmas(steps, 3.0).double()
+    torch.testing.assert_close(lcm(velocity, noise, sigmas, lambda: next(made)), data)
+    for x, sigma, fresh in zip(shown, sigmas, [noise, *later], strict=False):
+        torch.testing.assert_close(x, (1 - sigma) * data + sigma * fresh)
+    assert len(list(made)) == 1, "none is made for the end"
+
+
+def test_lcm_is_euler_in_one_step() -> None:
+    noise = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
+    one = [sampler(lambda x, sigma: x**2, noise, shifted_sigmas(1, 1.0), *more) for sampler, more in ((euler, ()), (lcm, (None,)))]
+    torch.testing.assert_close(*one)
 
 
 def test_sampling_keeps_the_noise_and_no_gradient() -> None:

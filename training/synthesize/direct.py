@@ -1,4 +1,4 @@
-"""The teacher that we train ourselves: the backbone with a pose LoRA, given what the nodes give it, sampled by Euler's method.
+"""The teacher that we train ourselves: the backbone with a pose LoRA, given what the nodes give it.
 
 Shapes: B batch, T frames, H and W height and width of one half, N driven frames (T less the lead-in).
 """
@@ -103,7 +103,8 @@ def check(config: Config) -> Teaching:
         "version": VERSION, "teacher": "direct", "lora": sha256(settings.lora), "backbone": config.backbone.name,
         "base": config.backbone.base, "dtype": config.backbone.dtype,
         "weights": {part: [_identity(path) for path in paths] for part, paths in backbone.weights().items()},
-        "steps": settings.steps, "shift": settings.shift, "cfg": settings.cfg, "retarget": settings.retarget,
+        "steps": settings.steps, "sampler": settings.sampler, "shift": settings.shift, "cfg": settings.cfg,
+        "retarget": settings.retarget,
     }  # fmt: skip
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     return Teaching(digest, Needs(True, False, settings.retarget), backbone.stride * backbone.patch)
@@ -178,7 +179,7 @@ class DirectTeacher:
         empty = self._context([""] * len(jobs), pictures) if self.settings.cfg != 1 else None
         latents = sample(
             self.backbone, self.model, self.layout, condition.latents, context, self.settings.steps, self.settings.shift,
-            [job.seed for job in jobs], empty, self.settings.cfg,
+            [job.seed for job in jobs], empty, self.settings.cfg, self.settings.sampler,
         )  # fmt: skip
         video = trim_lead_in(self.layout.crop(self.encoders.decode(latents)), spec)
         if not torch.isfinite(video).all():
