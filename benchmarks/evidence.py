@@ -133,8 +133,8 @@ def file_of(loras: Path, row: str) -> tuple[Path, config.Config]:
     return loras / row / "train" / "lora.safetensors", ablate.settings_of(recipe, row)
 
 
-def load(path: Path, settings: config.Config, sampling: Sampling = SAMPLING) -> Network:
-    """A LoRA on its backbone."""
+def load(path: Path, settings: config.Config, sampling: Sampling) -> Network:
+    """A LoRA on its backbone, and how it is to be sampled."""
     with safe_open(path, "pt") as file:
         contract = Contract.from_metadata(file.metadata(), path.name)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -179,7 +179,7 @@ def generate(network: Network, pairs: list[Pair], drivers: list[np.ndarray], see
         given = torch.stack([one.pop("condition") for one in made])
         texts = network.encoders.text([prompt_of(pairs[k], network.text) for k in part])
         contexts = [text | one for text, one in zip(texts, made, strict=True)]
-        seeds = [seed * 100_000 + k for k in part]
+        seeds = [seed * 100_000 + 2 * k for k in part]  # every other one: lcm takes the next for its later noise
         latents = sample(
             network.backbone, network.model, layout, given, network.backbone.collate(contexts),
             network.sampling.steps, network.sampling.shift, seeds, sampler=network.sampling.sampler,
@@ -233,7 +233,7 @@ def version(recipe: ablate.Recipe, row: str) -> str | None:
 
 def measure(loras: Path, row: str, seed: int, count: int) -> tuple[dict[str, Any], np.ndarray]:
     """A row of the table, and its line in the picture."""
-    network = load(*file_of(loras, row))
+    network = load(*file_of(loras, row), SAMPLING)
     found: dict[str, Any] = {"row": row, "version": version(ablate.load(RECIPE, loras), row)}
     shown, every = {}, []
     for group in GROUPS:

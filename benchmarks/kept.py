@@ -36,7 +36,7 @@ def kept(
     try:
         found = json.loads(path.read_text("utf-8"))
         rows = {row[key]: row for row in found["rows"]}
-        says = {name: found[name] for name in about}
+        says = {name: found.get(name) for name in about}
         versions = {name: row["version"] for name, row in rows.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"--json {path} can't be read ({error!r}), expected what an earlier call wrote; {another}") from error

@@ -46,15 +46,20 @@ def euler(
 
 @torch.no_grad()
 def lcm(
-    velocity: Velocity, noise: torch.Tensor, sigmas: torch.Tensor, fresh: Callable[[], torch.Tensor], pin: Pin = _nothing_known
+    velocity: Velocity,
+    noise: torch.Tensor,
+    sigmas: torch.Tensor,
+    pin: Pin = _nothing_known,
+    *,
+    fresh: Callable[[], torch.Tensor],
 ) -> torch.Tensor:
     """From noise (B, ...) to data as ComfyUI's `lcm` does it: after each step what is predicted gets new noise of the next level.
 
     An early mistake is not carried on as in `euler`, where all noise is the first one's.
 
     Args:
-        fresh: Makes noise like `noise`, once for each level but the last.
         pin: Called before each step and at the end.
+        fresh: Makes noise like `noise`, once for each level but the last.
     """
     x = noise
     for now, after in itertools.pairwise(sigmas):

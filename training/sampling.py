@@ -28,7 +28,9 @@ def sample(
     """Composite latents (B, C, t, h, w') by a sampler's steps.
 
     Args:
-        given: Z of Eq. 2, (B, C, t, h, w'). seeds: Of each sample's noise, drawn on the CPU whatever the device.
+        given: Z of Eq. 2, (B, C, t, h, w').
+        seeds: Of each sample's noise, drawn on the CPU whatever the device, as ComfyUI draws it there; lcm's later noise is of the
+            next seed.
         empty: Context of an empty prompt, for `cfg` over 1.
     """
     device = next(model.parameters()).device
@@ -58,6 +60,5 @@ def sample(
     sigmas = shifted_sigmas(steps, shift)
     if sampler == "euler":
         return euler(velocity, noise, sigmas, pin)
-    # seeded as ComfyUI does it on a CPU, so that both make the same of a seed
     later = [torch.Generator().manual_seed(seed + 1) for seed in seeds]
-    return lcm(velocity, noise, sigmas, lambda: drawn(later), pin)
+    return lcm(velocity, noise, sigmas, pin, fresh=lambda: drawn(later))

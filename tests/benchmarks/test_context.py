@@ -12,7 +12,7 @@ import yaml
 
 from benchmarks import context
 from headless.media import read_image
-from training import ablate
+from training import ablate, config
 from training.errors import UserError
 
 
@@ -84,7 +84,11 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def figures(network: None, pairs: list, seed: int) -> tuple[list[dict[str, float]], list]:
         return [dict.fromkeys(context.evidence.FIGURES, 10.0 + index) for index, _ in enumerate(pairs)], []
 
-    monkeypatch.setattr(context.evidence, "load", lambda path, settings, sampling: measured.append(path.parents[1].name))
+    def load(path: Path, settings: config.Config, sampling: context.evidence.Sampling) -> None:
+        assert sampling == context.SAMPLING
+        measured.append(path.parents[1].name)
+
+    monkeypatch.setattr(context.evidence, "load", load)
     monkeypatch.setattr(context.evidence, "measure_group", figures)
     return measured
 

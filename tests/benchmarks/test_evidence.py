@@ -105,7 +105,7 @@ def two_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         results = [np.full_like(pair.truth[evidence.LEAD_IN :], 40 * len(measured)) for pair in pairs]
         return [dict.fromkeys(evidence.FIGURES, 10.0 + index) for index, _ in enumerate(pairs)], results
 
-    monkeypatch.setattr(evidence, "load", lambda path, settings: measured.append(path.parents[1].name))
+    monkeypatch.setattr(evidence, "load", lambda path, settings, sampling: measured.append(path.parents[1].name))
     monkeypatch.setattr(evidence, "measure_group", figures)
     return measured
 

@@ -46,6 +46,7 @@ def test_only_what_is_between_the_marks_changes(tmp_path: Path) -> None:
         report.put(path, found)
         text = path.read_text("utf-8")
         assert text.startswith(f"before\n{report.BEGIN}\n") and text.endswith(f"\n{report.END}\nafter\n") and "earlier" not in text
+    assert "8 sampling steps of `lcm` at a shift of 5. " in text
     assert "bench evidence --seed 3 --pairs 8" in text and "(evidence.png)" in text
     assert text.count("| rgb_synthetic |") == 2, "a line for each kind of driver"
     assert "\n    python -m training ablate training/recipes/marionette.yaml --run rgb_synthetic\n" in text

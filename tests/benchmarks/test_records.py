@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict, astuple
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from benchmarks import quality, text
+from benchmarks import context, evidence, quality, text
+from training import config
 from training.hashing import sha256
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,6 +48,19 @@ def test_the_quality_is_that_of_the_loras_that_ship() -> None:
         for number, key in zip(numbers, keys, strict=True):
             places = 1 if key.startswith("psnr") else 3 if key.startswith("colour") else 2
             assert number == pytest.approx(row[key], abs=0.51 * 10**-places), (row["variant"], key)
+
+
+@pytest.mark.parametrize(("name", "bench"), [("evidence.json", evidence), ("motion_context.json", context)])
+def test_rows_are_sampled_as_the_bench_does_it(name: str, bench: ModuleType) -> None:
+    found = record(name)
+    assert {key: found.get(key) for key in asdict(bench.SAMPLING)} == asdict(bench.SAMPLING)
+
+
+def test_the_evidence_is_sampled_as_the_small_workflows_are() -> None:
+    for given in quality.samplers().values():
+        assert (given["sampler_name"], given["steps"], given["shift"]) == astuple(evidence.SAMPLING)
+    preset = config.from_values({"preset": "marionette", "out": "."}, "test").synthesize
+    assert (preset.sampler, preset.steps, preset.shift) == astuple(evidence.SAMPLING)
 
 
 def test_drawing_is_as_quick_as_it_was_to_be() -> None:

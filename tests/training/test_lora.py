@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from dreamactor_core.contract import Contract, check_lora
 from dreamactor_core.layout import SpatialLayout
 from dreamactor_core.words import WordTable, encode_text
 from training import backbones, config
+from training.flow import Sampler
 from training.lora_file import add_lora, load_lora, lora_state, save_lora
 from training.marionette.backbone import MODEL_CONFIG
 from training.native import to_native, wan_transformer_key
@@ -76,14 +78,17 @@ def test_another_driver_changes_the_right_half_only(batch: Batch) -> None:
     assert torch.equal(batch.given[[1, 0]][..., 8:], other.given[..., 8:])
 
 
-def test_sampling_pins_the_driver_and_each_sample_has_its_own_noise(model: WanTransformer3DModel, batch: Batch) -> None:
+@pytest.mark.parametrize("sampler", get_args(Sampler))
+def test_sampling_pins_the_driver_and_each_sample_has_its_own_noise(
+    model: WanTransformer3DModel, batch: Batch, sampler: Sampler
+) -> None:
     context = {"text": batch.context["text"][[0, 0]]}
     given = batch.given[[0, 0]]
-    one, other = sample(BACKBONE, model, LAYOUT, given, context, 2, 3.0, [4, 5])
+    one, other = sample(BACKBONE, model, LAYOUT, given, context, 3, 3.0, [4, 5], sampler=sampler)
     assert torch.equal(one[..., 8:], given[0, ..., 8:]) and torch.equal(other[..., 8:], given[0, ..., 8:])
     assert not torch.equal(one[..., :8], other[..., :8])
     first = {"text": context["text"][:1]}
-    again = sample(BACKBONE, model, LAYOUT, given[:1], first, 2, 3.0, [5])[0]
+    again = sample(BACKBONE, model, LAYOUT, given[:1], first, 3, 3.0, [5], sampler=sampler)[0]
     assert (again - other).abs().max() < 0.05, "whatever else is in its batch"
 
 

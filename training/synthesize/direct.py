@@ -165,7 +165,7 @@ class DirectTeacher:
     def generate(self, jobs: Sequence[Job]) -> np.ndarray:
         """V_o of each job, all of one size: uint8 (B, N, H, W, 3), the lead-in cut.
 
-        Noise is each job's own, drawn on the CPU as a stock sampler draws it. Raises FloatingPointError for values that
+        Noise is each job's own, drawn on the CPU as a stock sampler on a CPU draws it. Raises FloatingPointError for values that
         are not finite.
         """
         reference = torch.from_numpy(np.stack([job.reference for job in jobs])).permute(0, 3, 1, 2).float() / 127.5 - 1
