@@ -207,7 +207,7 @@ class Synthesize(Section):
 
     sources: Path | None = None  # None: the manifest of `data`
     references: Path | None = None  # None: the sources
-    count: int = Field(0, ge=0)  # pairs, drawn out of all that can be; 0: every source with every reference
+    count: int = Field(0, ge=0)  # pairs, each source once before any again; 0: every source with every reference
     same_kind: bool = False  # only pairs whose `appearance` is of one body family; for drawn worlds
     teacher: Literal["direct", "comfyui"] = "direct"
     lora: Path | None = None  # direct: the pose LoRA

@@ -14,6 +14,7 @@ from training.synthesize.plan import (
     Needs,
     Teaching,
     allowed_pairs,
+    in_turn,
     manifests,
     missing,
     packages,
@@ -71,6 +72,19 @@ def test_a_count_draws_without_repetition_and_a_larger_one_goes_on(tmp_path: Pat
     assert len(set(five)) == 5 and five == drawn(count=5) == drawn(count=9)[:5]
     assert set(drawn(count=12)) == set(drawn())
     assert not set(five) & set(drawn(count=5, seed=1)), "another seed is other noise, so another unit"
+
+
+def test_every_source_comes_once_before_any_comes_again() -> None:
+    folder = Path("x")
+    sources = [sample(folder, f"s{k}", source_sha256=str(k)) for k in range(50)]
+    # the last ten have one character to drive and the others eleven
+    allowed = allowed_pairs(sources, sources[:12], False)
+    allowed = np.concatenate([allowed[allowed[:, 0] < 40], [[k, 0] for k in range(40, 50)]])
+    found = in_turn(allowed, 0)
+    assert sorted(map(tuple, found.tolist())) == sorted(map(tuple, allowed.tolist())), "each pair once"
+    assert len(set(found[:50, 0])) == 50 and set(found[50:90, 0]) == set(range(40)) == set(found[90:130, 0])
+    assert found[:50, 0].tolist() != found[50:100, 0].tolist() and len(set(found[:50, 1].tolist())) > 8, "at random"
+    assert not np.array_equal(found, in_turn(allowed, 1)) and np.array_equal(found, in_turn(allowed, 0))
 
 
 def test_an_id_is_of_all_that_shapes_the_result(tmp_path: Path, samples: list[Sample]) -> None:

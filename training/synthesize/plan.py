@@ -144,6 +144,19 @@ def allowed_pairs(sources: Sequence[Sample], references: Sequence[Sample], same_
     return np.concatenate(found) if found else np.zeros((0, 2), np.int64)
 
 
+def in_turn(pairs: np.ndarray, seed: int) -> np.ndarray:
+    """Pairs (N, 2) at random, but so that every source comes once before any comes again.
+
+    A source's video is what is learnt to be made: few of them among many pairs are learnt by heart.
+    """
+    pairs = pairs[np.random.default_rng(seed).permutation(len(pairs))]
+    by_source = np.argsort(pairs[:, 0], kind="stable")
+    _, counts = np.unique(pairs[:, 0], return_counts=True)
+    turns = np.empty(len(pairs), np.int64)
+    turns[by_source] = np.arange(len(pairs)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return pairs[np.argsort(turns, kind="stable")]
+
+
 class _Hashes:
     """Content of files by path; a missing one has a hash of its own, so that it is another unit once it is there."""
 
@@ -189,7 +202,7 @@ def plan_units(config: Config, sources: Sequence[Sample], references: Sequence[S
             f"{len(pairs)} pairs of two characters; lower it, or 0 for all"
         )
     if settings.count:
-        pairs = pairs[np.random.default_rng(settings.seed).permutation(len(pairs))[: settings.count]]
+        pairs = in_turn(pairs, settings.seed)[: settings.count]
     hashes, units = _Hashes(), {}
     for i, k in pairs.tolist():
         source, reference = _absolute(sources[i]), _absolute(references[k])
