@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from PIL import Image, ImageOps, ImageSequence
 
 from .atomic import atomic
@@ -54,6 +55,7 @@ def write_image(path: Path, picture: np.ndarray) -> None:
 
 def _frames(path: Path) -> Iterator[tuple[float, np.ndarray]]:
     """Seconds since the first frame, and the frame, upright."""
+    to_rgb = VideoReformatter()  # one for all frames: made anew for each, its threads cost more than its work
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
@@ -62,7 +64,8 @@ def _frames(path: Path) -> Iterator[tuple[float, np.ndarray]]:
             for frame in container.decode(video=0):
                 seconds = frame.time or 0.0
                 first = seconds if first is None else first
-                yield seconds - first, np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+                picture = to_rgb.reformat(frame, format="rgb24").to_ndarray()
+                yield seconds - first, np.rot90(picture, frame.rotation // 90)
     except av.error.FFmpegError as error:
         raise MediaError(f"{path} cannot be read as a video ({error}); re-encode it as H.264 in mp4") from error
 

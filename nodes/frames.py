@@ -16,6 +16,7 @@ import av
 import comfy.model_management
 import numpy as np
 import torch
+from av.video.reformatter import VideoReformatter
 from comfy_api.latest import InputImpl
 
 from ..dreamactor_core.clips import check_fps, resample_by_timestamp, resample_rate
@@ -117,13 +118,14 @@ def _timestamps(container: Any, stream: Any, fps: float, what: str) -> tuple[lis
 def _decoded(video: Any, wanted: list[int], what: str) -> Iterator[np.ndarray]:
     """The frames of these indices in presentation order, which do not decrease."""
     due = 0
+    to_rgb = VideoReformatter()  # one for all frames: made anew for each, its threads cost more than its work
     try:
         with av.open(video.get_stream_source()) as container:
             for index, frame in enumerate(container.decode(video=0)):
                 comfy.model_management.throw_exception_if_processing_interrupted()
                 if index != wanted[due]:
                     continue
-                picture = frame.to_ndarray(format="rgb24")
+                picture = to_rgb.reformat(frame, format="rgb24").to_ndarray()
                 # phones store frames as the sensor lies, and how to turn them
                 upright = np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90))) if frame.rotation else picture
                 while due < len(wanted) and wanted[due] == index:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import av
 import numpy as np
-from av.video.reformatter import Colorspace
+from av.video.reformatter import Colorspace, VideoReformatter
 
 from headless.atomic import atomic
 from training.errors import UserError
@@ -44,7 +44,7 @@ class ClipEncoder:
             stream.options = {"crf": str(_CRF), "preset": "medium", "x264-params": "mbtree=0"}
             # said in the file: players that are not told guess, and colours shift
             context.colorspace, context.color_primaries, context.color_trc = Colorspace.ITU709, _BT709, _BT709
-        self._stream = stream
+        self._stream, self._reformatter = stream, VideoReformatter()
 
     def add(self, picture: np.ndarray) -> None:
         """One frame, RGB uint8 (height, width, 3)."""
@@ -52,7 +52,7 @@ class ClipEncoder:
             picture = np.pad(picture, ((0, self._odd[0]), (0, self._odd[1]), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
         if not self._lossless:
-            frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
+            frame = self._reformatter.reformat(frame, format="yuv420p", dst_colorspace=Colorspace.ITU709)
         self._container.mux(self._stream.encode(frame))
         self.frames += 1
 
@@ -82,12 +82,14 @@ def write_clip(path: Path, frames: np.ndarray, fps: float, lossless: bool = True
 def frames_of(path: Path) -> Iterator[np.ndarray]:
     """Frames one after the other, RGB uint8 (H, W, 3), upright. Raises UserError for a file that is no video or a broken one."""
     count = 0
+    to_rgb = VideoReformatter()  # one for all frames: made anew for each, its threads cost more than its work
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise UserError(f"{path} has no video stream, expected a clip; make it again")
             for frame in container.decode(video=0):
-                yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+                picture = to_rgb.reformat(frame, format="rgb24").to_ndarray()
+                yield np.ascontiguousarray(np.rot90(picture, frame.rotation // 90))
                 count += 1
     except (av.error.FFmpegError, OSError) as error:
         raise UserError(f"{path} can't be read as a video ({error.strerror or error}), expected a clip; make it again") from error

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from training.data.dropping import Drop
 
@@ -94,6 +95,7 @@ def look_through(path: Path, see: Callable[[int, np.ndarray], None] | None = Non
 def _looked(path: Path, container: Any, stated: float, see: Callable[[int, np.ndarray], None] | None) -> VideoInfo:
     times: list[float | None] = []
     size, turned, lasts, square = (0, 0), 0, 0.0, 1.0
+    to_rgb = VideoReformatter()  # one for all frames: made anew for each, its threads cost more than its work
     try:
         for index, frame in enumerate(container.decode(video=0)):
             if index == 0:
@@ -108,7 +110,7 @@ def _looked(path: Path, container: Any, stated: float, see: Callable[[int, np.nd
             times.append(frame.time)
             lasts = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
             if see is not None:
-                see(index, _small(frame, square))
+                see(index, _small(frame, square, to_rgb))
     except (av.error.FFmpegError, ValueError) as error:
         raise Drop("damaged", f"it cannot be decoded past frame {len(times)} ({_brief(error)}); re-encode it") from error
     if not times:
@@ -142,10 +144,10 @@ def _timed(times: Sequence[float | None], lasts: float, stated: float) -> tuple[
     return shown, end, ""
 
 
-def _small(frame: Any, square: float, side: int = 256) -> np.ndarray:
+def _small(frame: Any, square: float, to_rgb: VideoReformatter, side: int = 256) -> np.ndarray:
     scale = min(1.0, side / max(frame.width * square, frame.height))
     width, height = max(2, round(frame.width * square * scale)), max(2, round(frame.height * scale))
-    return frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="AREA")
+    return to_rgb.reformat(frame, width, height, "rgb24", interpolation="AREA").to_ndarray()
 
 
 def readers() -> list[Reader]:
@@ -175,6 +177,7 @@ def read(info: VideoInfo, wanted: Sequence[int], reader: Reader | None = None) -
 
 def _by_av(info: VideoInfo, wanted: list[int]) -> Iterator[np.ndarray]:
     due = 0
+    to_rgb = VideoReformatter()
     try:
         with av.open(str(info.path)) as container:
             container.streams.video[0].thread_type = "AUTO"
@@ -183,7 +186,7 @@ def _by_av(info: VideoInfo, wanted: list[int]) -> Iterator[np.ndarray]:
                     return
                 if index == wanted[due]:
                     due += 1
-                    yield frame.to_ndarray(format="rgb24")
+                    yield to_rgb.reformat(frame, format="rgb24").to_ndarray()
     except av.error.FFmpegError as error:
         raise Drop("damaged", f"it cannot be decoded ({_brief(error)}); re-encode it") from error
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from headless.media import MediaError, sample_video
 
@@ -26,13 +27,15 @@ def first_frame(path: Path) -> np.ndarray:
 def read_timed(path: Path) -> tuple[np.ndarray, list[float], float]:
     """All frames of a video, the second at which each appears, and that at which the last disappears. Raises MediaError."""
     frames, times, shown = [], [], 0.0
+    to_rgb = VideoReformatter()  # one for all frames: made anew for each, its threads cost more than its work
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise MediaError(f"{path} has no video stream; expected a video")
             rate = container.streams.video[0].average_rate
             for frame in container.decode(video=0):
-                frames.append(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+                picture = to_rgb.reformat(frame, format="rgb24").to_ndarray()
+                frames.append(np.rot90(picture, frame.rotation // 90))
                 times.append(frame.time or 0.0)
                 if frame.duration:
                     shown = float(frame.duration * frame.time_base)
