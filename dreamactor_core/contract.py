@@ -33,6 +33,8 @@ class Backbone:
         image_embedding: Whether it has a branch for CLIP vision, None where that says nothing. It tells apart networks whose
             LoRAs would fit by size.
         cached_contexts: Whether cached motion contexts are made for it: text must not be in the same attention as video.
+        blank_latents: Whether it was trained with zeros in the unknown places of the latents that it is shown, and not with the
+            latents of a blank picture.
     """
 
     title: str
@@ -40,6 +42,7 @@ class Backbone:
     experts: tuple[str, ...] = ()
     image_embedding: bool | None = None
     cached_contexts: bool = True
+    blank_latents: bool = False
 
 
 _WAN = r"blocks\.\d+\.ffn\.[02]"
@@ -49,7 +52,9 @@ BACKBONES: dict[str, Backbone] = {
     "wan2.1-i2v-14b": Backbone("Wan2.1-I2V-14B", _WAN, image_embedding=True),
     "wan2.2-i2v-a14b": Backbone("Wan2.2-I2V-A14B", _WAN, ("high_noise", "low_noise"), image_embedding=False),
     # anchored at the video branch: the token refiner and the text branch have feed-forward layers too
-    "hunyuanvideo-1.5-i2v": Backbone("HunyuanVideo-1.5 I2V", r"double_blocks\.\d+\.img_mlp\.[02]", cached_contexts=False),
+    "hunyuanvideo-1.5-i2v": Backbone(
+        "HunyuanVideo-1.5 I2V", r"double_blocks\.\d+\.img_mlp\.[02]", cached_contexts=False, blank_latents=True
+    ),
 }
 
 _CHOICES: dict[str, tuple[str, ...]] = {

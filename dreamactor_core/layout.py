@@ -16,7 +16,8 @@ from .motion_context import JOINT, MotionContext, get_context
 LayoutName = Literal["spatial", "temporal", "alone"]
 
 BLANK = 0.0
-"""The zero image of Eq. 2 in pixels of [-1, 1]: mid-grey, as stock image-to-video backbones were trained with."""
+"""The zero image of Eq. 2 in pixels of [-1, 1]: mid-grey, as Wan's image-to-video networks were trained with. HunyuanVideo-1.5 was
+trained with zeros in the latents: `contract.Backbone.blank_latents`."""
 
 TEMPORAL_STRIDE = 4
 """Frames in a latent frame after the first, which holds one."""

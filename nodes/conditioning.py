@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,18 +14,30 @@ from einops import rearrange
 
 from ..dreamactor_core.clips import ClipSpec, check_fps, check_size, fit_frames, resample_rate
 from ..dreamactor_core.conditions import build_condition, check_frames
+from ..dreamactor_core.contract import BACKBONES, Contract
 from ..dreamactor_core.layout import TEMPORAL_STRIDE, Layout, SpatialLayout, get_layout
 from .backbone import check_image_to_video, check_text, check_vae, contract_of, size_multiple
 from .loaders import CATEGORY
 from .motion_context import motion_values
 from .motion_keys import Precision
 from .reuse import encoded, kept_for
+from .telling import show_on_node
 from .video import prepare_frames, read_driver
 
 _NAME = "DreamActor In-Context Conditioning"
 
 CLIP_KEY = "dreamactor_m2_clip"
 """Key in a LATENT under which Decode finds the clip that it belongs to. Samplers pass it through."""
+
+
+_LIT = -0.9
+"""Of a skeleton video, in [-1, 1]: what is lighter in some colour is drawn."""
+_SKELETON = 0.5
+"""Share of a picture that a skeleton leaves black, at the least: a body that fills its picture leaves 0.7."""
+_FAR = 2.0
+"""Times as many or as few pixels as a LoRA was trained with, which is worth a word."""
+_OTHER_SHAPE = 1.02
+"""Ratio of two aspect ratios from which on pictures are not of one shape."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,35 @@ def _to_pixels(images: torch.Tensor, what: str) -> torch.Tensor:
     return frames.float() * 2 - 1
 
 
+def _check_skeleton(lit: torch.Tensor, seconds: float) -> None:
+    """Raises ValueError for a driver of a pose LoRA that shows no skeleton. `lit` (N,): share of each picture that is not black."""
+    if not lit.any():
+        raise ValueError(
+            f"the driver is black in all of the {seconds:.1f} s that drive the clip, expected a skeleton in some of them: nobody "
+            f"was found there; trim the driving video to where somebody is seen, or look at the preview of Pose Extract"
+        )
+    black = 1 - float(lit.median())
+    if black < _SKELETON:
+        raise ValueError(
+            f"the LoRA is of the pose variant and wants a skeleton on black, but only {black:.0%} of the driver's pictures are "
+            f"black; put Pose Extract and Pose Draw in front, or load an rgb LoRA, which takes the video itself"
+        )
+
+
+def trained_with(contract: Contract, width: int, height: int) -> list[str]:
+    """What of a LoRA's training the graph should agree with, and nobody can see in a picture."""
+    told = []
+    if contract.mostly_normalised:
+        told.append("skeletons were put in the middle by their box in training: draw them with fit = people")
+    absent = [name for name in ("face", "hands") if name not in contract.skeleton]
+    if contract.variant == "pose" and contract.skeleton and absent:
+        told.append(f"skeletons had no {' and no '.join(absent)} in training: turn {' and '.join(absent)} off in Pose Draw")
+    areas = [math.prod(map(int, size.split("x"))) for size in contract.sizes.split(",") if size]
+    if areas and not min(areas) / _FAR <= width * height <= max(areas) * _FAR:
+        told.append(f"trained at {contract.sizes.replace(',', ', ')}, which is far from {width}x{height}")
+    return told
+
+
 class InContextConditioning(io.ComfyNode):
     """Reference and driver side by side, with the masks that say what is known."""
 
@@ -55,6 +96,7 @@ class InContextConditioning(io.ComfyNode):
             category=f"{CATEGORY}/conditioning",
             description="Puts the reference beside the driver (skeleton video or raw video, as the LoRA wants it), blanks the "
             "lead-in, and gives the sampler a latent of twice the width. Frame rate and lead-in come from the model's LoRA.",
+            hidden=[io.Hidden.unique_id],
             search_aliases=["dreamactor", "motion transfer", "character animation", "animate character", "image to video"],
             inputs=[
                 io.Conditioning.Input("positive", tooltip="The prompt: who does what."),
@@ -69,7 +111,7 @@ class InContextConditioning(io.ComfyNode):
                 io.Int.Input("width", default=832, min=16, max=8192, step=16, tooltip="Width of the result."),
                 io.Int.Input("height", default=480, min=16, max=8192, step=16, tooltip="Height of the result."),
                 io.Int.Input(
-                    "length", default=81, min=1, max=8192, step=4,
+                    "length", default=81, min=5, max=8192, step=4,
                     tooltip="Frames, 4n+1, lead-in included; the lead-in is cut from the result.",
                 ),
                 io.Float.Input(
@@ -97,6 +139,10 @@ class InContextConditioning(io.ComfyNode):
                     tooltip="For LoRAs with a cached motion context: how the driver's keys and values are kept. fp8 takes half the "
                     "memory; auto takes it when the full ones would fill more than half of the free RAM.",
                 ),
+                io.Audio.Input(
+                    "audio", optional=True,
+                    tooltip="The driver's sound, for a driving IMAGE batch: Pose Extract has it. A VIDEO brings its own.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive"),
@@ -107,7 +153,9 @@ class InContextConditioning(io.ComfyNode):
                 io.Image.Output(display_name="composite", tooltip="What the network is shown."),
                 io.Mask.Output(display_name="mask", tooltip="White is generated, black is known."),
                 io.String.Output(
-                    display_name="info", tooltip="The LoRA's motion context, and how much memory its keys and values take, where."
+                    display_name="info",
+                    tooltip="The LoRA's motion context, how much memory its keys and values take, where, and what its training "
+                    "asks of the graph.",
                 ),
             ],
         )  # fmt: skip
@@ -130,6 +178,7 @@ class InContextConditioning(io.ComfyNode):
         driving_fps: float = 0.0,
         clip_vision_output: Any = None,
         motion_cache: Precision = "auto",
+        audio: Any = None,
     ) -> io.NodeOutput:
         contract = contract_of(model)
         check_image_to_video(model)
@@ -138,31 +187,43 @@ class InContextConditioning(io.ComfyNode):
         layout = get_layout(contract.layout, contract.motion_context)
         check_size(height, width, size_multiple(model, vae) * layout.context.scale)
         rate = check_fps(fps) if fps else contract.fps
-        spec = ClipSpec.from_seconds(length, contract.lead_in if lead_in < 0 else lead_in, rate)
+        spec = ClipSpec.from_seconds(length, contract.lead_in if lead_in == -1 else lead_in, rate)
 
         source = _to_pixels(reference, "the reference")
         if source.shape[0] != 1:
             raise ValueError(f"got {source.shape[0]} reference images, expected one; pick one with 'Get Image from Batch'")
+        told = trained_with(contract, width, height)
+        shape = source.shape[-1] * height / (source.shape[-2] * width)
+        if clip_vision_output is not None and max(shape, 1 / shape) > _OTHER_SHAPE:
+            told.append("the reference is cropped here, in training it was before CLIP vision: crop it to this shape before both")
         source = fit_frames(source, height, width, "crop")
 
+        lit: list[torch.Tensor] = []
+
         def prepare(images: torch.Tensor) -> torch.Tensor:
-            return fit_frames(_to_pixels(images, "the driver"), height, width, fit)
+            pixels = _to_pixels(images, "the driver")
+            lit.append((pixels > _LIT).any(1).float().mean((1, 2)))  # before there are black bars
+            return fit_frames(pixels, height, width, fit)
 
         if isinstance(driving, torch.Tensor):
-            frames, audio = driving, None
+            frames = driving
             if frames.ndim == 4 and frames.shape[0]:
                 if not driving_fps:
-                    logging.info("%s: the driving images are taken at %g fps; set driving_fps if they are not", _NAME, rate)
+                    told.append(f"driving_fps is 0: the driving images are taken at {rate:g} fps")
                 frames = frames[resample_rate(frames.shape[0], driving_fps or rate, rate)[: spec.driven]]
             driver = prepare_frames(frames, prepare)
         else:
-            driver, audio = read_driver(driving, rate, spec.driven, prepare)
+            driver, own = read_driver(driving, rate, spec.driven, prepare)
+            audio = own if audio is None else audio
+        if contract.variant == "pose":
+            _check_skeleton(torch.cat(lit), driver.shape[0] / rate)
 
         def encode(pixels: torch.Tensor) -> torch.Tensor:
             return encoded(vae, pixels, lambda new: vae.encode((rearrange(new, "1 c t h w -> t h w c") + 1) / 2))
 
         condition = build_condition(layout, source, rearrange(driver, "t c h w -> 1 c t h w"), spec, encode, vae.vae_dtype)
-        values = {"concat_latent_image": condition.latents, "concat_mask": 1 - condition.known}
+        given = condition.latents * condition.known if BACKBONES[contract.backbone].blank_latents else condition.latents
+        values = {"concat_latent_image": given, "concat_mask": 1 - condition.known}
         if clip_vision_output is not None:
             values["clip_vision_output"] = clip_vision_output
         samples = condition.latents * (1 - condition.generate)
@@ -176,8 +237,8 @@ class InContextConditioning(io.ComfyNode):
             kept = kept_for(model, model.model.process_latent_in(condition.motion), motion_cache, layout.context.name)
             values |= motion_values(kept)
             info = kept.info
-        if contract.mostly_normalised:
-            info += "; skeletons were put in the middle by their box in training: draw them with fit = people"
+        info = "; ".join([info, *told])
+        show_on_node(info, None if cls.hidden is None else cls.hidden.unique_id)
         preview = (rearrange(condition.composite, "1 c t h w -> t h w c") + 1) / 2
         stride = vae.spacial_compression_encode()
         shown = condition.known

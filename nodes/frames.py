@@ -8,6 +8,7 @@ the frames, at a constant rate.
 from __future__ import annotations
 
 import bisect
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from ..dreamactor_core.clips import check_fps, resample_by_timestamp, resample_r
 from ..dreamactor_core.conditions import check_frames
 
 _SLACK = 1e-6  # seconds
+_MISSING = 0.25  # seconds at a file's end without which it is still taken
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def _of_file(video: Any, fps: float, what: str) -> FrameStream:
     with av.open(video.get_stream_source()) as container:
         if not container.streams.video:
             raise ValueError(f"{what} has no video stream, expected a video; choose another file")
-        times, end = _timestamps(container, container.streams.video[0], fps or 30.0, what)
+        times, end, stamped = _timestamps(container, container.streams.video[0], fps or 30.0, what)
     # a trim counts from the zero of the file's clock, as the host's does; times of packets are rounded
     stop = start + seconds if seconds else end
     first = bisect.bisect_left(times, start - _SLACK) if start else 0
@@ -98,44 +100,72 @@ def _of_file(video: Any, fps: float, what: str) -> FrameStream:
     own = len(inside) / max(end - inside[0], _SLACK)
     rate = fps or check_fps(own, "the video's own rate")
     wanted = resample_by_timestamp(inside, end, rate) + first
-    return FrameStream(_decoded(video, wanted.tolist(), what), len(wanted), rate, inside[0])
+    return FrameStream(_decoded(video, times, stamped, wanted.tolist(), what), len(wanted), rate, inside[0])
 
 
-def _timestamps(container: Any, stream: Any, fps: float, what: str) -> tuple[list[float], float]:
-    """Seconds at which each frame appears, in order, and at which the last one ends. Nothing is decoded for it."""
+def _timestamps(container: Any, stream: Any, fps: float, what: str) -> tuple[list[float], float, bool]:
+    """Seconds at which each frame appears, in order, at which the last one ends, and whether the file says so.
+
+    Nothing is decoded for it.
+    """
     # those to discard lie before the cut of a file that was cut without re-encoding: they are decoded but never shown
     packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
     if not packets:
         raise ValueError(f"{what} has zero frames, expected at least one")
     usual = float(1 / stream.average_rate) if stream.average_rate else 1 / fps
     if any(packet.pts is None for packet in packets):
-        return [i * usual for i in range(len(packets))], len(packets) * usual
+        return [i * usual for i in range(len(packets))], len(packets) * usual, False
     last = max(packets, key=lambda packet: packet.pts)
     times = sorted(float(packet.pts * packet.time_base) for packet in packets)
-    return times, times[-1] + (float(last.duration * last.time_base) if last.duration else usual)
+    return times, times[-1] + (float(last.duration * last.time_base) if last.duration else usual), True
 
 
-def _decoded(video: Any, wanted: list[int], what: str) -> Iterator[np.ndarray]:
-    """The frames of these indices in presentation order, which do not decrease."""
-    due = 0
+def _decoded(video: Any, times: list[float], stamped: bool, wanted: list[int], what: str) -> Iterator[np.ndarray]:
+    """The pictures that are to be seen at these of the `times`; the indices do not decrease.
+
+    Not all packets become frames: of a file that was cut without re-encoding the first ones lack what they refer to, and of a
+    broken download the last ones are not there. The picture before stands still meanwhile, or the first one, so that what
+    follows comes at its time.
+    """
+    due, count, failure = 0, len(wanted), None
     to_rgb = VideoReformatter()  # one for all frames: made anew for each, its threads cost more than its work
+    last: av.VideoFrame | None = None  # what is on screen
+    picture: np.ndarray | None = None  # of it, once somebody wants it
+
+    def seen() -> np.ndarray:
+        nonlocal picture
+        if picture is None and last is not None:
+            stored = to_rgb.reformat(last, format="rgb24").to_ndarray()
+            # phones store frames as the sensor lies, and how to turn them
+            picture = np.ascontiguousarray(np.rot90(stored, round(last.rotation / 90))) if last.rotation else stored
+        assert picture is not None
+        return picture
+
     try:
         with av.open(video.get_stream_source()) as container:
             for index, frame in enumerate(container.decode(video=0)):
                 comfy.model_management.throw_exception_if_processing_interrupted()
-                if index != wanted[due]:
-                    continue
-                picture = to_rgb.reformat(frame, format="rgb24").to_ndarray()
-                # phones store frames as the sensor lies, and how to turn them
-                upright = np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90))) if frame.rotation else picture
-                while due < len(wanted) and wanted[due] == index:
-                    yield upright
+                told = stamped and frame.pts is not None
+                now = float(frame.pts * frame.time_base) if told else times[min(index, len(times) - 1)]
+                while last is not None and due < count and times[wanted[due]] < now - _SLACK:
+                    yield seen()
                     due += 1
-                if due == len(wanted):
+                last, picture = frame, None
+                while due < count and times[wanted[due]] <= now + _SLACK:
+                    yield seen()
+                    due += 1
+                if due == count:
                     return
     except av.error.FFmpegError as error:
-        raise damaged(error, what) from error
-    raise ValueError(f"{what} ends after {due} of {len(wanted)} frames; it is cut short or damaged, re-encode it")
+        failure = error
+    left = times[wanted[-1]] - times[wanted[due]]
+    if last is None or left > _MISSING:
+        if failure is not None:
+            raise damaged(failure, what) from failure
+        raise ValueError(f"{what} ends after {due} of {count} frames; it is cut short or damaged, re-encode it")
+    logging.warning("%s: its last %d frames cannot be decoded; the one before them stands still instead", what, count - due)
+    for _ in range(due, count):
+        yield seen()
 
 
 def damaged(error: Exception, what: str) -> ValueError:

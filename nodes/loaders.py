@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import comfy.sd
@@ -20,6 +21,16 @@ from .word_clip import load_word_clip
 CATEGORY = "DreamActor-M2"
 
 SMALL_MODEL, SMALL_VAE, SMALL_WORDS = "marionette_i2v.safetensors", "marionette_vae.safetensors", "marionette_words.safetensors"
+SMALL_FILES = (("diffusion_models", SMALL_MODEL), ("vae", SMALL_VAE), ("text_encoders", SMALL_WORDS))
+
+
+def _state_of(kind: str, file: str) -> tuple[int, int]:
+    """What changes when a model file is written anew under its name: trainings do that. Zeros for one that is not there."""
+    path = folder_paths.get_full_path(kind, file)
+    if path is None:
+        return 0, 0
+    about = Path(path).stat()
+    return about.st_mtime_ns, about.st_size
 
 
 class SmallBackboneLoader(io.ComfyNode):
@@ -40,6 +51,10 @@ class SmallBackboneLoader(io.ComfyNode):
                 io.Vae.Output(display_name="vae"),
             ],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls) -> list[tuple[int, int]]:
+        return [_state_of(kind, file) for kind, file in SMALL_FILES]
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
@@ -137,6 +152,10 @@ class LoraLoader(io.ComfyNode):
                 io.Int.Output(display_name="length", tooltip="Frames of a training clip, lead-in included."),
             ],
         )  # fmt: skip
+
+    @classmethod
+    def fingerprint_inputs(cls, lora_name: str, low_noise_lora_name: str = "none", **rest: Any) -> list[tuple[int, int]]:
+        return [_state_of("loras", name) for name in (lora_name, low_noise_lora_name)]
 
     @classmethod
     def execute(

@@ -139,6 +139,9 @@ class PoseExtract(io.ComfyNode):
                 io.Float.Output(display_name="fps", tooltip="Of the poses, for driving_fps. 0 if nobody knows."),
                 io.Image.Output(display_name="preview", tooltip="Up to 16 small frames with skeletons. Pose Draw draws all."),
                 io.String.Output(display_name="report", tooltip="Device, provider, frames/s, people, weights."),
+                io.Audio.Output(
+                    display_name="audio", tooltip="The VIDEO's sound, from its first frame on; nothing for images or without sound."
+                ),
             ],
         )  # fmt: skip
 
@@ -157,6 +160,7 @@ class PoseExtract(io.ComfyNode):
         # OpenCV, not at start-up
         from ..dreamactor_core.extract.extractor import Extractor
         from .frames import open_frames
+        from .video import sound_of
 
         chosen = MODELS[model]
         stream = open_frames(images, fps)
@@ -184,4 +188,7 @@ class PoseExtract(io.ComfyNode):
             lines.insert(3, "fps unknown: set fps here, or driving_fps at In-Context Conditioning")
         preview, report = torch.from_numpy(result.preview).to(torch.float32).div_(255), "\n".join(lines)
         show_on_node(report, None if cls.hidden is None else cls.hidden.unique_id)
-        return io.NodeOutput(to_pose_keypoint(poses), rate or 0.0, preview, report, ui={"text": [report]})
+        audio = None
+        if not isinstance(images, torch.Tensor) and rate:
+            audio = sound_of(images, stream.start, len(poses) / rate, "the video")
+        return io.NodeOutput(to_pose_keypoint(poses), rate or 0.0, preview, report, audio, ui={"text": [report]})

@@ -1,6 +1,6 @@
 """Driving videos: frames by their timestamps, and the audio that goes with them.
 
-The host would start the audio of a file wherever its stream starts.
+The host would start the audio of a file wherever its stream starts, and would decode all pictures of it first.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 import av
+import comfy.model_management
 import numpy as np
 import torch
 from comfy_api.latest import InputImpl
@@ -22,6 +23,10 @@ Prepare = Callable[[torch.Tensor], torch.Tensor]
 """IMAGE (n, H, W, 3) in [0, 1] to frames of a clip, (n, 3, h, w): done piece by piece, as a driver may be large."""
 
 _PIECE = 16
+_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
+"""By number of channels, those that the host can save."""
+_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+"""Samples a second that AAC knows, in which the host saves."""
 _WHAT = "the driving video"
 
 
@@ -40,11 +45,7 @@ def read_driver(video: Any, fps: float, count: int, prepare: Prepare) -> tuple[t
     if isinstance(video, InputImpl.VideoFromFile):
         stream = open_frames(video, fps, _WHAT)
         frames = [prepare(torch.from_numpy(frame)[None].float() / 255) for frame in islice(stream.frames, count)]
-        try:
-            with av.open(video.get_stream_source()) as container:
-                return torch.cat(frames), _audio(container, stream.start, len(frames) / fps)
-        except av.error.FFmpegError as error:
-            raise damaged(error, _WHAT) from error
+        return torch.cat(frames), sound_of(video, stream.start, len(frames) / fps, _WHAT)
     components = video.get_components()
     images = components.images
     if images.shape[0] == 0:
@@ -53,14 +54,32 @@ def read_driver(video: Any, fps: float, count: int, prepare: Prepare) -> tuple[t
     return prepare_frames(chosen, prepare), components.audio
 
 
+def sound_of(video: Any, start: float, seconds: float, what: str) -> Audio | None:
+    """AUDIO of a VIDEO, at least `seconds` from its file's time `start` on where it lasts so long; no picture is decoded for it.
+
+    None for one without sound. Raises ValueError for a damaged file.
+    """
+    if not isinstance(video, InputImpl.VideoFromFile):
+        return video.get_components().audio
+    try:
+        with av.open(video.get_stream_source()) as container:
+            return _audio(container, start, seconds)
+    except av.error.FFmpegError as error:
+        raise damaged(error, what) from error
+
+
 def _audio(container: Any, start: float, seconds: float) -> Audio | None:
     """AUDIO from the file's time `start` on, silence where its stream begins later."""
     stream = next((s for s in container.streams.audio if s.codec_context is not None), None)
     if stream is None:
         return None
-    resampler = av.AudioResampler(format="fltp")
+    resampler: av.AudioResampler | None = None
     rate, chunks, first = 0, [], None
     for frame in container.decode(stream):
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if resampler is None:  # only now is it known what comes
+            wanted = frame.sample_rate if frame.sample_rate in _RATES else 48000
+            resampler = av.AudioResampler("fltp", _LAYOUTS.get(frame.layout.nb_channels, "stereo"), wanted)
         for part in resampler.resample(frame):
             if part.time is not None and part.time + part.samples / part.sample_rate <= start:
                 continue  # of a trimmed file this may be hours

@@ -87,6 +87,12 @@ def _sort_metadata(path: Path) -> None:
             file.write(written.ljust(length))
 
 
+def step_of(path: Path) -> int:
+    """The step after which a state was saved. Raises SafetensorError, KeyError, TypeError or ValueError for another file."""
+    with safe_open(path, "pt") as file:
+        return int(json.loads(file.metadata()["state"])["step"])
+
+
 class TrainState:
     """Everything a run needs to go on as if it had not stopped: to the bit on the CPU; a GPU's own random state is not kept.
 

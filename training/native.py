@@ -16,6 +16,11 @@ _WAN_TRANSFORMER = (
     (r"^condition_embedder\.text_embedder\.linear_1\.", "text_embedding.0."),
     (r"^condition_embedder\.text_embedder\.linear_2\.", "text_embedding.2."),
     (r"^condition_embedder\.time_proj\.", "time_projection.1."),
+    # the image embedding of Wan2.1, before the rules for what is in blocks: a norm2 of its own would be renamed by them
+    (r"^condition_embedder\.image_embedder\.norm1\.", "img_emb.proj.0."),
+    (r"^condition_embedder\.image_embedder\.ff\.net\.0\.proj\b", "img_emb.proj.1"),
+    (r"^condition_embedder\.image_embedder\.ff\.net\.2\b", "img_emb.proj.3"),
+    (r"^condition_embedder\.image_embedder\.norm2\.", "img_emb.proj.4."),
     (r"^scale_shift_table$", "head.modulation"),
     (r"^proj_out\.", "head.head."),
     (r"\.scale_shift_table$", ".modulation"),
@@ -26,6 +31,9 @@ _WAN_TRANSFORMER = (
     (r"\.to_k\.", ".k."),
     (r"\.to_v\.", ".v."),
     (r"\.to_out\.0\.", ".o."),
+    (r"\.add_k_proj\.", ".k_img."),
+    (r"\.add_v_proj\.", ".v_img."),
+    (r"\.norm_added_k\.", ".norm_k_img."),
     (r"\.ffn\.net\.0\.proj\b", ".ffn.0"),
     (r"\.ffn\.net\.2\b", ".ffn.2"),
 )

@@ -54,8 +54,9 @@ def instead(title: str, made: dict[str, Any]) -> Change:
 
 
 def write_good(folder: Path) -> None:
-    """`good.safetensors`, the LoRA that every case loads that does not name another."""
+    """`good.safetensors`, the LoRA that every case loads that does not name another, and `pose.safetensors` of that variant."""
     save_file(lora(small_feed_forward()), folder / "good.safetensors", contract("marionette"))
+    save_file(lora(small_feed_forward()), folder / "pose.safetensors", contract("marionette", variant="pose"))
 
 
 def assert_refused(client: Client, case: Case) -> None:

@@ -266,7 +266,9 @@ def loaded(backbone: Backbone, pack: ModuleType, toy_nodes: ModuleType, shelf: P
         positive, negative, latent, *_ = pack.nodes.conditioning.InContextConditioning.execute(
             text, text, patched[0], vae, *pictures, SIZE, SIZE, LENGTH, 0.0, -1.0, "letterbox", 0.0, vision
         ).args
-    return SimpleNamespace(base=base, patched=patched, positive=positive, negative=negative, latent=latent)
+    return SimpleNamespace(
+        base=base, patched=patched, positive=positive, negative=negative, latent=latent, vae=vae, text=text, vision=vision
+    )
 
 
 def test_the_lora_is_on_every_video_feed_forward_layer_and_nowhere_else(backbone: Backbone, loaded: SimpleNamespace) -> None:
@@ -292,6 +294,22 @@ def test_the_mask_says_what_is_known(backbone: Backbone, loaded: SimpleNamespace
     assert (mask[..., side:] == 1).all(), "the driver is known"
     assert (mask[:, :, 1:, :, :side] == 0).all(), "the rest is generated"
     assert torch.equal(latents, model.process_latent_in(given["concat_latent_image"]))
+    unknown = latents[:, :, 1:, :, :side]
+    assert (unknown == 0).all() == backbone.hunyuan, "in unknown places Hunyuan was trained with zeros, Wan with a grey picture"
+    assert latents[..., side:].any() and latents[:, :, 0].any()
+
+
+@pytest.mark.parametrize("width", [SIZE, 2 * SIZE])
+def test_a_reference_cropped_after_clip_vision_is_told_of(
+    backbone: Backbone, loaded: SimpleNamespace, pack: ModuleType, toy_nodes: ModuleType, width: int
+) -> None:
+    reference, driver = toy_nodes.moving_pattern(1, SIZE, width, 3, 1), toy_nodes.moving_pattern(LENGTH, SIZE, SIZE, 3, 2)
+    with torch.inference_mode():
+        info = pack.nodes.conditioning.InContextConditioning.execute(
+            loaded.text, loaded.text, loaded.patched[0], loaded.vae, reference, driver, SIZE, SIZE, LENGTH, 0.0, -1.0, "letterbox",
+            0.0, loaded.vision,
+        ).args[5]  # fmt: skip
+    assert ("crop it to this shape before both" in info) == (width != SIZE and backbone.clip_vision is not None)
 
 
 def stages(loaded: SimpleNamespace, models: list[Any]) -> dict[str, Any]:

@@ -61,6 +61,10 @@ def poses_of(data: Any) -> Change:
     return instead("Driving poses", poses(data))
 
 
+def on_a_pose_lora(change: Change) -> Change:
+    return lambda prompt: (at("Motion LoRA", lora_name="pose.safetensors")(prompt), change(prompt))[1]
+
+
 def _channels(title: str, what: str, frames: int) -> list[Case]:
     return [
         Case(
@@ -84,7 +88,7 @@ CASES = [
     Case("zero reference images", instead(REFERENCE, images(0)), "the reference has zero frames", "at least one"),
     Case("two reference images", instead(REFERENCE, images(2)), "got 2 reference images", "expected one", "pick one"),
     Case("one driving frame", instead(DRIVER, images(1)), "got 1 driving frame at", "expected 3", "a longer driver"),
-    Case("length 1", at(CONDITIONING, length=1), "length is 1 frame", "at least 5", "raise it"),
+    Case("length 1", at(CONDITIONING, length=1), "Value 1", "smaller than min of 5"),
     Case("length not 4n+1", at(CONDITIONING, length=6), "got 6 frames", "expected 4n+1", "nearest are 5 and 9"),
     Case(
         "fewer driving frames than length",
@@ -132,6 +136,15 @@ CASES = [
         "frame_ms is 'fast'", "expected a positive number", "", pose_file,
     ),
     Case("no pose file", at("Driving poses", poses="gone.json"), "no pose file 'gone.json'", base=pose_file),
+    # a pose LoRA's driver
+    Case(
+        "a picture for a pose LoRA", on_a_pose_lora(instead("Skeleton", images(LENGTH))),
+        "of the driver's pictures are black", "wants a skeleton on black", "put Pose Extract and Pose Draw in front", toy_pose,
+    ),
+    Case(
+        "nobody in the frames that drive", on_a_pose_lora(poses_of([pose_frame()] * LENGTH + [pose_frame(person())])),
+        "the driver is black in all of the 0.2 s", "expected a skeleton", "trim the driving video", toy_pose,
+    ),
     # rates and lead-in
     Case("fps next to nothing", at(CONDITIONING, fps=0.0001), "fps is 0.0001", NOT_WHOLE, "correct it"),
     Case("fps without end", at(CONDITIONING, fps=1e9), "Value 1000000000.0", "bigger than max of 240"),
@@ -143,6 +156,7 @@ CASES = [
         "a lead-in longer than the clip", at(CONDITIONING, lead_in=10.0),
         "lead-in of 120 frames", "leaves nothing of a clip of 5 frames", "lengthen the clip or shorten the lead-in",
     ),
+    Case("a lead-in below 0", at(CONDITIONING, lead_in=-0.5), "the lead-in is -0.5 s", "expected 0 or more seconds"),
     Case("a lead-in not a number", linked("lead_in", "nan"), "lead-in is nan", "expected 0 or more seconds"),
     # videos
     Case("a driving file that is no video", at(DRIVER, file="torn.mp4"), "cannot be read", "", "re-encode", video_file),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import weakref
+from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
-from comfy_api.latest import InputImpl
+from comfy_api.latest import InputImpl, Types
 from toys import write_video
 
 
@@ -95,3 +97,73 @@ def test_a_driver_that_is_trimmed_is_not_decoded_whole(pack: ModuleType, trimmed
     frames, audio = video.read_driver(trimmed, 12.0, 10, lambda images: images.movedim(-1, 1))
     assert [round(float(grey) * 255) for grey in frames.mean((1, 2, 3))] == list(range(48, 68, 2))
     assert tuple(frames.shape) == (10, 3, 96, 160) and audio is None
+
+
+def without_packets(path: Path, missing: range) -> Path:
+    """Grey pictures 0 to 39, two levels each, at 20 frames a second with a key frame every ten; some of the packets are left out
+    of the file, and for those that are left out at the end there is rubbish."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=20, options={"qp": "1", "g": "10", "bf": "0", "sc_threshold": "0"})
+        stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p"
+        frames = (av.VideoFrame.from_ndarray(np.full((32, 48, 3), 4 * i, np.uint8), format="rgb24") for i in range(40))
+        packets = [packet for frame in [*frames, None] for packet in stream.encode(frame)]
+        for i, packet in enumerate(packets):
+            if i in missing and i >= 30:
+                data = bytes(packet)
+                rubbish = av.Packet(data[:5] + bytes(len(data) - 5))
+                rubbish.stream, rubbish.time_base = stream, packet.time_base
+                rubbish.pts, rubbish.dts, rubbish.duration = packet.pts, packet.dts, packet.duration
+                container.mux(rubbish)
+            elif i not in missing:
+                container.mux(packet)
+    return path
+
+
+def greys(stream: Any) -> list[int]:
+    """The numbers of the pictures."""
+    return [round(float(frame.mean()) / 4) for frame in stream.frames]
+
+
+@pytest.mark.parametrize("fps", [0.0, 10.0])
+def test_frames_that_cannot_be_decoded_do_not_move_the_others(pack: ModuleType, tmp_path: Path, fps: float) -> None:
+    """As a file begins that was cut without re-encoding: without the key frame that its first ones refer to."""
+    frames = import_module(f"{pack.__name__}.nodes.frames")
+    video = InputImpl.VideoFromFile(str(without_packets(tmp_path / "cut.mkv", range(3))))
+    stream = frames.open_frames(video, fps)
+    step = 2 if fps else 1
+    # the first seven show the first picture there is; the eleventh, and all others, come at their own times
+    assert greys(stream) == [max(10, i) for i in range(3, 40, step)]
+
+
+def test_an_end_that_cannot_be_decoded_stands_still_if_it_is_short(
+    pack: ModuleType, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = import_module(f"{pack.__name__}.nodes.frames")
+    short = InputImpl.VideoFromFile(str(without_packets(tmp_path / "short.mkv", range(36, 40))))
+    assert greys(frames.open_frames(short, 0.0)) == [min(35, i) for i in range(40)]
+    assert "the input: its last 4 frames cannot be decoded" in caplog.text
+    long = InputImpl.VideoFromFile(str(without_packets(tmp_path / "long.mkv", range(30, 40))))
+    stream = frames.open_frames(long, 0.0)
+    with pytest.raises(ValueError, match=r"the input (ends after 30 of 40 frames|cannot be read)"):
+        greys(stream)
+
+
+@pytest.mark.parametrize(("layout", "rate"), [("mono", 48000), ("4.0", 48000), ("7.1", 44100), ("stereo", 37800), ("5.1", 192000)])
+def test_the_host_can_save_whatever_sound_a_driver_has(pack: ModuleType, tmp_path: Path, layout: str, rate: int) -> None:
+    sound_of = import_module(f"{pack.__name__}.nodes.video").sound_of
+    with av.open(str(tmp_path / "driver.mkv"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=rate, layout=layout)
+        channels = av.AudioLayout(layout).nb_channels
+        wave = np.sin(2 * np.pi * 440 * np.arange(rate) / rate) * 8000  # a second of it
+        block = av.AudioFrame.from_ndarray(np.repeat(wave[:, None], channels, 1).astype(np.int16).reshape(1, -1), "s16", layout)
+        block.sample_rate = rate
+        container.mux([*stream.encode(block), *stream.encode(None)])
+    audio = sound_of(InputImpl.VideoFromFile(str(tmp_path / "driver.mkv")), 0.0, 1.0, "the driver")
+    heard = audio["waveform"]
+    assert heard.shape[1] in (1, 2, 6) and heard.shape[2] == pytest.approx(audio["sample_rate"], rel=0.01)
+    assert 0.1 < float(heard.abs().max()) < 1
+    images = torch.zeros(20, 64, 96, 3)
+    made = Types.VideoComponents(images=images, audio=audio, frame_rate=Fraction(20))
+    InputImpl.VideoFromComponents(made).save_to(str(tmp_path / "result.mp4"))
+    with av.open(str(tmp_path / "result.mp4")) as container:
+        assert sum(frame.samples for frame in container.decode(audio=0)) / audio["sample_rate"] == pytest.approx(1, abs=0.1)

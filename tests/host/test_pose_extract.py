@@ -198,7 +198,7 @@ def test_3000_frames_of_a_file_are_not_in_memory_together(
     write_networks(alone, 32, 32)
     module = import_module(f"{pack.__name__}.dreamactor_core.extract.extractor")
     frame = draw(96, 160, [person((30, 10, 130, 90), 17, 0, 5)])
-    path = write_video(tmp_path / "long.mp4", [frame] * 3000)
+    path = write_video(tmp_path / "long.mp4", [frame] * 3000, tone=True)
     alive: list[weakref.ref[np.ndarray]] = []
     most = 0
     original = module.Extractor.detections
@@ -210,8 +210,10 @@ def test_3000_frames_of_a_file_are_not_in_memory_together(
         return original(self, given)
 
     monkeypatch.setattr(module.Extractor, "detections", counted)
-    poses, fps, preview, report = extract(pack, InputImpl.VideoFromFile(str(path)))
+    poses, fps, preview, report, audio = extract(pack, InputImpl.VideoFromFile(str(path)))
     assert (len(poses), fps, len(preview)) == (3000, FPS, 16)
+    assert audio["waveform"].shape[:2] == (1, 1) and float(audio["waveform"].abs().max()) > 0.3, "the sound is lost"
+    assert audio["waveform"].shape[2] / audio["sample_rate"] == pytest.approx(1.0, abs=0.1)
     assert most <= 3
     assert "seen in 3000 frames" in report
 
@@ -219,7 +221,8 @@ def test_3000_frames_of_a_file_are_not_in_memory_together(
 def test_images_are_taken_as_they_are(pack: ModuleType, alone: Path) -> None:
     write_networks(alone)
     frames = [draw(HEIGHT, WIDTH, [walker(t)]) for t in range(4)]
-    poses, fps, preview, report = extract(pack, as_images(*frames))
+    poses, fps, preview, report, audio = extract(pack, as_images(*frames))
+    assert audio is None
     assert (len(poses), fps, tuple(preview.shape)) == (4, 0.0, (4, HEIGHT, WIDTH, 3))
     unknown = "fps unknown: set fps here, or driving_fps at In-Context Conditioning"
     assert unknown in report.splitlines()

@@ -179,17 +179,26 @@ def test_poses_and_text_come_from_the_driving_video_itself(name: str) -> None:
         return by_title[title][1]["inputs"]
 
     chain = [source("Skeleton", "pose_keypoint"), source("Retarget", "pose_keypoint"), source("Smooth", "pose_keypoint")]
-    assert chain == ["Retarget", "Smooth", "Driving poses"] and source("Driving poses", "images") == "Driving video"
+    assert chain == ["Retarget", "Smooth", "Driving poses"]
+    # poses, text and sound are of the seconds that drive: who is followed, and where they stand, hangs on nothing else
+    assert source("Driving poses", "images") == source("Text fusion", "driving") == "Seconds of the driver"
+    assert source("Seconds of the driver", "video") == "Driving video" and inputs("Seconds of the driver")["start_time"] == 0
     assert source("Retarget", "reference_pose") == "Reference poses" and source("Reference poses", "images") == "Reference"
     assert inputs("Driving poses")["fps"] == (24 if "hunyuan" in name else 16), "another rate than the model was trained at"
     assert inputs("Driving poses")["download"] is False, "nothing is fetched before the user says so"
-    assert (source("Text fusion", "reference"), source("Text fusion", "driving")) == ("Reference", "Driving video")
-    assert source("Prompt", "text") == "Text fusion" and source("Video", "audio") == "Sound"
+    assert source("Text fusion", "reference") == "Reference" and source("Prompt", "text") == "Text fusion"
+    assert "GetVideoComponents" not in kinds(name), "it decodes every picture of a file to give its sound"
     if "Motion LoRA" in by_title:
+        assert source("In-context conditioning", "audio") == "Driving poses" and source("Result", "video") == "Decode"
+        driven = inputs("In-context conditioning")["length"] - inputs("Driving poses")["fps"]  # less a second of lead-in
         assert source("In-context conditioning", "driving") == "Skeleton"
-        assert source("In-context conditioning", "driving_fps") == "Driving poses" and source("Video", "fps") == "Decode"
+        assert source("In-context conditioning", "driving_fps") == "Driving poses"
     else:
+        assert source("Video", "audio") == "Driving poses"
+        driven = next(node["inputs"]["length"] for node in prompt.values() if node["class_type"].endswith("ToVideo"))
         assert inputs("Skeleton")["fit"] == "crop" and source("Video", "fps") == "Driving poses"
+    needed = driven / inputs("Driving poses")["fps"]
+    assert needed + 0.1 < inputs("Seconds of the driver")["duration"] < needed + 0.35
     # the host's cut leaves frames without a face out: all later faces would come too early
     assert not {"SDPoseFaceBBoxes", "CropByBBoxes"} & kinds(name)
 
@@ -205,6 +214,26 @@ def test_a_pose_graph_gives_what_its_preset_trains_with(preset: str, name: str, 
     assert nodes["Skeleton"]["face"] and nodes["Skeleton"]["hands"] and nodes["Skeleton"]["style"] == "dwpose"
     assert nodes["Driving poses"]["fps"] == settings.clip.fps
     assert nodes["In-context conditioning"]["length"] == settings.clip.frames
+    if settings.backbone.expert == "both":  # else the direct teacher can't run it
+        asked = {field: value for node in nodes.values() for field, value in node.items() if field in ("steps", "shift", "cfg")}
+        assert asked == {field: getattr(settings.synthesize, field) for field in ("steps", "shift", "cfg")}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if {"CLIPVisionEncode", "DreamActorLoraLoader"} <= kinds(name)])
+def test_clip_vision_is_shown_what_training_shows_it(name: str) -> None:
+    """All of the picture that the network is shown: where a skeleton says how large that is, in its shape."""
+    prompt = load(name, "api")
+    nodes = {node["_meta"]["title"]: node["inputs"] for node in prompt.values()}
+    vision, conditioning = nodes["Reference for CLIP vision"], nodes["In-context conditioning"]
+    assert vision["crop"] == "none" and vision["image"] == conditioning["reference"]
+    if "Skeleton" in nodes:
+        cropped = nodes["Reference at that size"]
+        assert prompt[vision["image"][0]]["inputs"] is cropped and cropped["crop"] == "center"
+        assert [cropped["width"], cropped["height"]] == [[cropped["width"][0], slot] for slot in (0, 1)]
+        size = prompt[cropped["width"][0]]
+        assert size["class_type"] == "GetImageSize" and size["inputs"]["image"] == conditioning["driving"]
+    else:
+        assert "crop a picture of another shape to it first" in note_of(name)
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -150,7 +150,7 @@ def run_pipeline(made: SimpleNamespace, told: dict[str, torch.Tensor]) -> list[t
 def test_predict_is_what_the_pipeline_calls(made: SimpleNamespace) -> None:
     """At its noise levels, with its latents, mask, text and picture; the pipeline knows frame 0 only, as a stock sampler."""
     backbone = made.backbone
-    # Hunyuan's pipeline crops the picture to one of its sizes before it is seen
+    # Hunyuan's pipeline crops the picture to one of its sizes before it is seen, Wan's to its middle
     shown = made.encoders.image(video()[0, :, 0])
     told = backbone.collate([made.encoders.text(PROMPTS[1:])[0] | shown])
     calls = run_pipeline(made, told)
@@ -158,6 +158,8 @@ def test_predict_is_what_the_pipeline_calls(made: SimpleNamespace) -> None:
     model = backbone.load_transformer()
     for kwargs, expected in calls:
         inputs, channels = kwargs["hidden_states"], backbone.channels
+        if made.case == "wan2.1":
+            told = told | {"image": kwargs["encoder_hidden_states_image"]}
         if made.hunyuan:
             x, given, known = inputs[:, :channels], inputs[:, channels : 2 * channels], inputs[:, -1:]
             told = told | {"image": kwargs["image_embeds"]}
@@ -168,6 +170,34 @@ def test_predict_is_what_the_pipeline_calls(made: SimpleNamespace) -> None:
             velocity = backbone.predict(model, x, kwargs["timestep"].float() / 1000, given, known, told)
         assert velocity.shape == x.shape and velocity.dtype == torch.float32
         torch.testing.assert_close(velocity, expected, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_shown_in_unknown_places(folders: dict[str, Path], case: str) -> None:
+    """Hunyuan is shown zeros there, as its pipeline does and its training did; Wan the latents of a grey picture."""
+    backbone = get(settings(folders, case))
+    model, whole = backbone.load_transformer(), inputs(backbone)
+    blanked = whole | {"given": whole["given"] * whole["known"]}
+    with torch.no_grad():
+        got, expected = (backbone.predict(model, **arguments) for arguments in (whole, blanked))
+    assert torch.equal(got, expected) == (case == "hunyuan")
+
+
+def test_wans_clip_vision_sees_the_whole_picture(folders: dict[str, Path]) -> None:
+    """Whatever the folder's image processor cuts off: what is beside the middle counts."""
+    backbone = get(settings(folders, "wan2.1"))
+    encoders, picture = backbone.load_encoders(CPU), video()[0, :, 0]
+    assert encoders.pipeline.image_processor.do_center_crop and picture.shape[1:] == (HEIGHT, WIDTH)
+    changed = picture.clone()
+    changed[..., : (WIDTH - HEIGHT) // 2 - 2] = 1
+    before, after = (encoders.image(one)["image"] for one in (picture, changed))
+    assert (before - after).abs().max() > 1e-2
+
+
+def test_caches_with_the_middle_of_the_picture_are_refused(folders: dict[str, Path]) -> None:
+    found = {case: get(settings(folders, case)).encoding for case in CASES}
+    assert found == {"wan2.1": "whole pictures", "wan2.2_high": "", "wan2.2_low": "", "hunyuan": "all frames attended"}
+    assert get(Settings(name="marionette")).encoding == "", "its caches have no CLIP vision in them and stay good"
 
 
 def test_the_pictures_of_hunyuan_are_the_pipelines(folders: dict[str, Path]) -> None:

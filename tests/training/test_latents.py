@@ -323,6 +323,25 @@ def test_the_end_says_how_many_samples_are_where(
     assert "nothing is held out" in said and "give clips of two sources or more" in said
 
 
+def test_held_out_shards_of_an_earlier_setting_are_refused(clips: Path, tmp_path: Path) -> None:
+    """`train` would read them, though nothing is held out any more."""
+    first, second = manifest.read(clips)[:2]
+    manifest.write(tmp_path / "one.jsonl", [first])
+    manifest.write(tmp_path / "other.jsonl", [second])
+
+    def run(validation: Path | None) -> config.Config:
+        cache = {"manifest": str(tmp_path / "one.jsonl"), "validation": validation and str(validation), "validation_share": 0}
+        cache |= {"workers": 1, "augment": PLAIN, "variants": 0}
+        return config.load(write_run(tmp_path / "run.yaml", tmp_path, cache=cache, backbone=FLOAT))
+
+    build(run(tmp_path / "other.jsonl"))
+    left = tmp_path / "cache" / "validation"
+    with pytest.raises(UserError, match=r"validation/.*\.safetensors is of no sample of this run, expected 0 shards; delete"):
+        build(run(None))
+    shutil.rmtree(left)
+    build(run(None))
+
+
 def test_no_clip_is_on_both_sides(clips: Path, tmp_path: Path) -> None:
     samples = [
         sample.model_copy(update={"source_sha256": "abc" if k > 1 else str(k)}) for k, sample in enumerate(manifest.read(clips))

@@ -35,6 +35,12 @@ def transformer() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
+def with_image() -> dict[str, torch.Tensor]:
+    """As Wan2.1's image-to-video network, which is shown CLIP vision."""
+    return numbered(WanTransformer3DModel(**TINY, image_dim=24, added_kv_proj_dim=32))
+
+
+@pytest.fixture(scope="module")
 def vae() -> dict[str, torch.Tensor]:
     return numbered(AutoencoderKLWan(**VAE_CONFIG))
 
@@ -50,6 +56,10 @@ def assert_inverse(state: dict[str, torch.Tensor], rename: Callable[[str], str],
 
 def test_diffusers_undoes_the_transformers_names(transformer: dict[str, torch.Tensor]) -> None:
     assert_inverse(transformer, wan_transformer_key, convert_wan_transformer_to_diffusers)
+
+
+def test_diffusers_undoes_the_names_of_the_image_embedding(with_image: dict[str, torch.Tensor]) -> None:
+    assert_inverse(with_image, wan_transformer_key, convert_wan_transformer_to_diffusers)
 
 
 def test_diffusers_undoes_the_vaes_names(vae: dict[str, torch.Tensor]) -> None:
@@ -72,6 +82,17 @@ def test_the_transformers_names_are_the_original_releases(transformer: dict[str,
             for part in "qkvo":
                 expected |= both(f"{block}.{attention}.{part}")
     assert {wan_transformer_key(key) for key in transformer} == expected
+
+
+def test_the_image_embeddings_names_are_the_original_releases(
+    transformer: dict[str, torch.Tensor], with_image: dict[str, torch.Tensor]
+) -> None:
+    expected = both("img_emb.proj.0") | both("img_emb.proj.1") | both("img_emb.proj.3") | both("img_emb.proj.4")
+    for k in range(TINY["num_layers"]):
+        attention = f"blocks.{k}.cross_attn"
+        expected |= both(f"{attention}.k_img") | both(f"{attention}.v_img") | {f"{attention}.norm_k_img.weight"}
+    more = {wan_transformer_key(key) for key in with_image.keys() - transformer.keys()}
+    assert more == expected
 
 
 def test_the_vaes_names_are_the_original_releases(vae: dict[str, torch.Tensor]) -> None:

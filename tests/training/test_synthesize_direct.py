@@ -16,6 +16,7 @@ from dreamactor_core.augment import MARGIN
 from dreamactor_core.clips import ClipSpec
 from dreamactor_core.contract import Contract
 from dreamactor_core.layout import SpatialLayout
+from tests.training.toy_backbones import LAYERS, WAN, write_wan
 from training.backbones import get
 from training.backbones.marionette import MarionetteBackbone
 from training.errors import UserError
@@ -164,6 +165,27 @@ def test_loras_that_cannot_be_the_teacher(folder: Path, tmp_path: Path) -> None:
     refused(tmp_path / "bare.safetensors", "covers 0 feed-forward layers")
     two = {"backbone": {"name": "wan2.2-i2v-a14b", "expert": "high_noise"}, "train": {"sample_sheets": 0}}
     refused(POSE_LORA, "both experts; use teacher: comfyui", two)
+
+
+def test_a_lora_of_wan21_fits_a_folder_in_diffusers_names(folder: Path, tmp_path: Path) -> None:
+    wan21, wan22 = (write_wan(tmp_path / f"image{image}", image) for image in (True, False))
+    width, inner, tensors = WAN["num_attention_heads"] * WAN["attention_head_dim"], WAN["ffn_dim"], {}
+    for layer in range(LAYERS):
+        for n, (rows, columns) in enumerate(((inner, width), (width, inner))):
+            key = f"diffusion_model.blocks.{layer}.ffn.{2 * n}"
+            tensors[f"{key}.lora_A.weight"], tensors[f"{key}.lora_B.weight"] = torch.zeros(4, columns), torch.zeros(rows, 4)
+            tensors[f"{key}.alpha"] = torch.tensor(4.0)
+    with safe_open(POSE_LORA, "pt") as file:
+        contract = replace(Contract.from_metadata(file.metadata()), backbone="wan2.1-i2v-14b", backbone_sha256="")
+    save_file(tensors, tmp_path / "lora.safetensors", contract.to_metadata())
+
+    def checked(path: Path) -> str:
+        over = {"backbone": {"name": "wan2.1-i2v-14b", "path": str(path)}, "train": {"sample_sheets": 0}}
+        return direct.check(config(folder, over, lora=str(tmp_path / "lora.safetensors"))).digest
+
+    assert checked(wan21)
+    with pytest.raises(UserError, match=r"has an image embedding.*the model has none"):
+        checked(wan22)
 
 
 def test_weights_in_several_files_are_compared_too(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -28,6 +30,8 @@ from training.config import Augment, Timesteps
 from training.errors import UserError
 from training.hashing import sha256
 from training.latents.read import Cache
+from training.plan import costs
+from training.plan.network import RELEASED, network
 from training.train import contracts
 from training.train.data import Chance, Order
 from training.train.loop import Log, Trainer
@@ -297,6 +301,55 @@ def test_what_is_cut_off_between_lora_state_and_validation_is_made_up_for(
     assert [line for line in log_of(tmp_path) if "validation_loss" in line] == [
         line for line in log_of(plain) if "validation_loss" in line
     ]
+
+
+def saved(settings: config.Config) -> costs.Saved:
+    """What `plan` says of a run on the small backbone."""
+    return costs.saved(costs.lora_parameters(network("marionette", RELEASED["marionette"]), settings.train.rank), settings.train)
+
+
+def test_checkpoints_take_the_disk_that_plan_says(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looked at whenever a file is whole and the one whose place it takes is still there."""
+    run, folder = run_file(world, tmp_path, steps=4, rank=32, ema=0.9, validate_on=0), tmp_path / "train"
+    seen, real = [], os.replace
+
+    def there() -> int:
+        return sum(path.stat().st_size for path in folder.iterdir() if "safetensors" in path.name)
+
+    def replace(source: str, target: str) -> None:
+        seen.append(there())
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    assert main(["train", str(run)]) == 0
+    expected = saved(config.load(run))
+    assert (folder / "lora.safetensors").stat().st_size == pytest.approx(expected.lora, rel=0.02)
+    assert (folder / "state.safetensors").stat().st_size == pytest.approx(expected.state, rel=0.02)
+    assert there() == pytest.approx(expected.stays, rel=0.02)
+    assert 0.9 * expected.peak < max(seen) < expected.peak
+
+
+def test_a_disk_without_room_for_the_checkpoints_is_refused_at_once(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def settings(**train: object) -> config.Config:
+        return config.load(run_file(world, tmp_path, rank=32, ema=0, validate_on=0, **train))
+
+    expected, disk = saved(settings()), SimpleNamespace()
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: disk)
+    disk.free = 0.9 * expected.peak
+    said = r"has 23\.6 MB left, expected 26\.2 MB for .*: 2 \+ 1 LoRA files of 2\.62 MB and a state of 7\.86 MB"
+    with pytest.raises(UserError, match=said):
+        Trainer(settings(cache="nothing"))  # no cache is read yet
+    disk.free = expected.peak
+    Trainer(settings()).run()
+    disk.free = 0
+    assert Trainer(settings()).first == 2, "what is at its end writes nothing"
+    disk.free = expected.lora
+    with pytest.raises(UserError, match=r"has 2\.62 MB left, expected 10\.\d MB for"):
+        Trainer(settings(steps=3))
+    disk.free = expected.lora + expected.state
+    assert Trainer(settings(steps=3)).first == 2, "what is there counts"
 
 
 def test_held_out_samples_of_keypoints_look_the_same_each_time(world: Path, tmp_path: Path) -> None:

@@ -88,14 +88,15 @@ def write_wan(folder: Path, image: bool = True, experts: int = 1, seed: int = 0)
     vision = CLIPVisionConfig(
         hidden_size=IMAGE, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2, image_size=28, patch_size=14
     )
-    sides = {"height": 28, "width": 28}
+    # as the published one: the middle of the picture, which Wan2.1 was not trained with
+    processor = CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
     WanImageToVideoPipeline(
         tokenizer=tokenizer(),
         text_encoder=UMT5EncoderModel(text),
         vae=wan_vae(),
         scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
         image_encoder=CLIPVisionModel(vision) if image else None,
-        image_processor=CLIPImageProcessor(size=sides, crop_size=sides) if image else None,
+        image_processor=processor if image else None,
         transformer=wan_transformer(image),
         transformer_2=wan_transformer(image) if experts == 2 else None,
         boundary_ratio=0.9 if experts == 2 else None,

@@ -61,7 +61,7 @@ class VideoBackbone(ABC):
         family: Key of `training.lora_file.FEED_FORWARD`.
         channels: Of latents. `stride`: pixels of a latent along height and width. `patch`: latents of a token's side.
         rename: diffusers' parameter names to the native ones.
-        encoding: How its VAE encodes, where that has changed: a cache of another way is refused.
+        encoding: How its VAE or CLIP vision encodes, where that has changed: a cache of another way is refused.
     """
 
     encoding = ""

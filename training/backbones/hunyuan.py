@@ -109,7 +109,8 @@ class HunyuanBackbone(VideoBackbone):
         known: torch.Tensor,
         context: Context,
     ) -> torch.Tensor:
-        inputs = torch.cat([x, given, known.expand(len(x), 1, -1, -1, -1)], 1).to(self.dtype)
+        # the original training shows it zeros in unknown places, not the latents of a blank picture
+        inputs = torch.cat([x, given * known, known.expand(len(x), 1, -1, -1, -1)], 1).to(self.dtype)
         told = self.floats(context)
         # the timesteps stay in float32, as in the original training: the pipeline's own half precision rounds them to fours
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):

@@ -48,9 +48,15 @@ class WanEncoders(Encoders):
 
     @torch.no_grad()
     def image(self, reference: torch.Tensor) -> Context:
-        if self.pipeline.image_encoder is None:
+        pipe = self.pipeline
+        if pipe.image_encoder is None:
             return {}
-        return {"image": self.pipeline.encode_image(to_picture(reference), self.device)[0].cpu()}
+        # not the pipeline's encode_image: its processor cuts the middle out, where the original code and ComfyUI stretch the whole
+        side = pipe.image_encoder.config.image_size
+        whole = {"size": {"height": side, "width": side}, "do_center_crop": False}
+        values = pipe.image_processor(to_picture(reference), return_tensors="pt", **whole).pixel_values
+        found = pipe.image_encoder(values.to(self.device, pipe.image_encoder.dtype), output_hidden_states=True)
+        return {"image": found.hidden_states[-2][0].cpu()}
 
 
 class InFloat32(torch.nn.Module):
@@ -70,6 +76,11 @@ class WanBackbone(VideoBackbone):
 
     family, channels, stride, patch = "wan", 16, 8, 2
     rename = staticmethod(wan_transformer_key)
+
+    @property
+    def encoding(self) -> str:
+        # earlier caches of Wan2.1: the middle of the picture; the others know no CLIP vision
+        return "whole pictures" if self.settings.name == "wan2.1-i2v-14b" else ""
 
     @property
     def _transformer(self) -> str:

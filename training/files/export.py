@@ -8,7 +8,6 @@ The run's LoRA is the average of its weights when it keeps one (train.ema), else
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from training.errors import UserError
@@ -41,12 +40,13 @@ def folder_of(run: Path) -> Path:
 
 def check_finished(folder: Path, steps: int) -> None:
     """Raises UserError when the run has steps to go."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+
+    from training.checkpoint import step_of
 
     path = folder / "state.safetensors"
     try:
-        with safe_open(path, "pt") as file:
-            step = int(json.loads(file.metadata()["state"])["step"])
+        step = step_of(path)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} can't be read ({error}), so how far the run is can't be told; --unfinished exports it as it is"

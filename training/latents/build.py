@@ -27,7 +27,7 @@ import torch
 
 from dreamactor_core.layout import get_layout
 from dreamactor_core.motion_context import get_context
-from training import backbones, config, manifest
+from training import backbones, config, devices, manifest
 from training.backbones.base import Context, Encoders
 from training.checkpoint import save_atomic
 from training.config import Config
@@ -333,11 +333,14 @@ def _written(work: Work, jobs: Sequence[Job], devices: Sequence[str]) -> Iterato
 
 def build(settings: Config) -> Path:
     """Make the cache of a run; returns its folder. Raises UserError."""
+    computed_on = devices.found()
+    print(f"cache: on {devices.in_words(*computed_on)}", flush=True)
+    devices.check(backbones.get(settings.backbone), computed_on[0])
     folder, (splits, skipped) = cache_folder(settings), _sorted(settings)
     for samples in splits.values():
         check_samples(settings, samples)
     with alone(folder, "cache"):
-        shards = _shards(settings, splits, folder)
+        shards = _shards(settings, splits, folder, computed_on)
     held_out, left_out = len(splits["validation"]), [f"{count} {why}" for why, count in skipped.items() if count]
     print(
         f"cache: {len(splits['train'])} samples to train on, {held_out} held out, {skipped.total()} skipped"
@@ -355,7 +358,7 @@ def _to_hold_out(settings: Config) -> str:
     return "give clips of two sources or more" if settings.cache.validation_share else "set cache.validation_share above 0"
 
 
-def _shards(settings: Config, splits: Mapping[str, Sequence[Sample]], folder: Path) -> int:
+def _shards(settings: Config, splits: Mapping[str, Sequence[Sample]], folder: Path, computed_on: Sequence[str]) -> int:
     """Make the shards that are missing; returns how many there are of both sides."""
     planned = {name: plan(settings, samples, folder / name) for name, samples in splits.items()}
     counts = header.of_whole({name: (len(planned[name]), len(samples)) for name, samples in splits.items()})
@@ -372,10 +375,9 @@ def _shards(settings: Config, splits: Mapping[str, Sequence[Sample]], folder: Pa
                 header.check_ids(found, [sample.id for sample in job.samples], job.path)
             else:
                 jobs.append(job)
-        wanted = {job.path for job in planned[name]}
-        for extra in sorted(set((folder / name).glob("*.safetensors")) - wanted):
+    for name, wanted in planned.items():  # also of a side that has no sample now: `train` would read what an earlier setting left
+        for extra in sorted(set((folder / name).glob("*.safetensors")) - {job.path for job in wanted}):
             raise UserError(f"{extra} is of no sample of this run, expected {len(wanted)} shards; delete {folder}, make it again")
-    devices = [f"cuda:{k}" for k in range(torch.cuda.device_count())] or ["cpu"]
     work = Work(settings, metadata, {name: bodies_of(settings, samples) for name, samples in splits.items()})
     started, done = time.time(), total - len(jobs)
     if settings.variant == "rgb" and jobs:
@@ -383,8 +385,8 @@ def _shards(settings: Config, splits: Mapping[str, Sequence[Sample]], folder: Pa
         print(f"cache: {count} samples are looked at first, for drivers that show their own target", flush=True)
     try:
         config.save(settings, folder)
-        _empty(settings, devices[0], folder / EMPTY)
-        for path in _written(work, jobs, devices):
+        _empty(settings, computed_on[0], folder / EMPTY)
+        for path in _written(work, jobs, computed_on):
             done += 1
             print(f"cache: {path.parent.name}/{path.name}, {done}/{total} shards, {time.time() - started:.0f} s", flush=True)
     except OSError as error:

@@ -56,7 +56,7 @@ class Header:
         pairs: Where drivers are from: `self`, or of `synthetic`, `ground_truth` and `filmed` those that there are.
         manifest_sha256: Of the samples' lines and the sizes of their files.
         apart: The scale of the driver's own latents, for cached motion contexts; empty: it is in the composite.
-        encoding: What the backbone says of how its VAE encodes, where the VAE's file does not tell; empty: nothing.
+        encoding: What the backbone says of how its encoders encode, where their files do not tell; empty: nothing.
     """
 
     backbone: str

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from dreamactor_core.layout import latent_frames
 from dreamactor_core.motion_context import JOINT, MotionContext
+from training.config import Train
 from training.plan.network import Network
 
 FLASH_BACKWARD = 2.5
@@ -141,6 +142,34 @@ def workspace(net: Network, tokens: int) -> int:
 def optimizer_bytes(kind: str, parameters: int) -> int:
     """State of an optimizer: two moments in float32, two in 8 bits with a scale for every 256, or one in float32."""
     return {"adamw": 8 * parameters, "adamw8bit": 2 * parameters + 2 * 4 * parameters // 256, "muon": 4 * parameters}[kind]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Bytes of what `train` writes: a LoRA file, a state to go on from, and how many checkpoints' LoRA files are kept."""
+
+    lora: int
+    state: int
+    kept: int
+
+    @property
+    def stays(self) -> int:
+        """The kept LoRA files, the newest once more under its own name, and the state."""
+        return (self.kept + 1) * self.lora + self.state
+
+    @property
+    def peak(self) -> int:
+        """While a checkpoint is written. Files take the place of earlier ones when they are whole: there are up to kept + 3 LoRA
+        files beside one state, then kept + 1 beside two. This is more than either, as a state is larger than a LoRA file."""
+        return (self.kept + 2) * self.lora + 2 * self.state
+
+
+def saved(parameters: int, train: Train) -> Saved:
+    """Of a LoRA of that many parameters: all in float32 but an optimizer's own 8 bits. A state has the weights, their average where
+    there is one, and the optimizer's state. Headers, steps and random state, some kilobytes, are left out."""
+    weights = 4 * parameters
+    state = weights * (2 if train.ema else 1) + optimizer_bytes(train.optimizer, parameters)
+    return Saved(weights, state, min(train.keep, -(-train.steps // train.every)))
 
 
 def base_bytes(inside: int, outside: int, base: str, half: bool) -> int:

@@ -90,6 +90,7 @@ def made(settings: Config, speed: float, card: float, most: int) -> dict[str, An
     variants = settings.cache.variants if settings.variant == "pose" else 1
     disk = costs.cache_bytes(net, width, height, spec.frames, spec.lead_in, variants, context=context)
     count = clips(settings)
+    saved = costs.saved(parameters, train)
     return {
         "backbone": backbone.name,
         "dimensions": source,
@@ -119,6 +120,7 @@ def made(settings: Config, speed: float, card: float, most: int) -> dict[str, An
         "disk_per_clip": {"total": sum(disk.values()), **disk},
         "clips": count,
         "disk": None if count is None else count * sum(disk.values()),
+        "saved": {"lora": saved.lora, "state": saved.state, "kept": saved.kept, "stays": saved.stays, "peak": saved.peak},
         "notes": settings.notes,
     }
 
@@ -161,7 +163,7 @@ def size(count: float) -> str:
 def printed(plan: dict[str, Any]) -> str:
     """The plan in words."""
     tokens, trained, work, found = plan["tokens"], plan["trained"], plan["flops"], plan["suggested"]
-    (width, height), clip, host = plan["clip"]["size"], plan["clip"], plan["host_memory"]
+    (width, height), clip, host, saved = plan["clip"]["size"], plan["clip"], plan["host_memory"], plan["saved"]
     lines = [
         f"{plan['backbone']}, dimensions {plan['dimensions']}. Everything here is {COMPUTED}.",
         f"clip          two halves of {width}x{height}, {clip['frames']} frames at {clip['fps']:g} fps, {clip['layout']}, "
@@ -193,6 +195,8 @@ def printed(plan: dict[str, Any]) -> str:
         *(["  (without the VAE, which encodes the skeletons of every step: cache.variants is 0)"] * plan["encodes"]),
         f"cache         {size(plan['disk_per_clip']['total'])} a clip; "
         + ("no manifest yet" if plan["clips"] is None else f"{size(plan['disk'])} for {plan['clips']:,} clips"),
+        f"checkpoints   {size(saved['stays'])}, up to {size(saved['peak'])} while one is written: {saved['kept']} + 1 LoRA files "
+        f"of {size(saved['lora'])}, a state of {size(saved['state'])}",
         *(f"note          {key}: {value}" for key, value in plan["notes"].items()),
     ]
     return "\n".join(lines)

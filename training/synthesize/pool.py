@@ -38,6 +38,7 @@ def cluster(address: str | None, cpus: int, gpus: int) -> Iterator[None]:
         options |= {"num_cpus": cpus, "num_gpus": gpus, "include_dashboard": False, "object_store_memory": _STORE}
     # workers import this project from where it lies; on a cluster that is one place for all
     variables = {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+    variables |= {name: os.environ[name] for name in ("ACCELERATE_USE_CPU",) if name in os.environ}  # on a cluster's machines too
     try:
         ray.init(runtime_env={"env_vars": variables}, **options)
     except ConnectionError as error:

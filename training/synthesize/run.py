@@ -30,6 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Returns 0 when every unit is made, 1 when some failed. Raises UserError, KeyboardInterrupt; both leave what is finished."""
     config = load(options.config)
+    print(f"synthesize: on {_device(config)}", flush=True)
     teaching = _check(config)
     units = plan_units(config, *manifests(config), teaching)
     folder = Folder(config.out / "synthetic")
@@ -59,6 +60,24 @@ def _check(config: Config) -> Teaching:
     from training.synthesize import direct
 
     return direct.check(config)
+
+
+def _device(config: Config) -> str:
+    """What the teacher is computed on, in words. Raises UserError for a large network on a CPU that nobody asked for."""
+    settings = config.synthesize
+    if settings.teacher == "comfyui":
+        if settings.servers:
+            return f"ComfyUI at {', '.join(settings.servers)}"
+        from headless.device import describe
+
+        return f"ComfyUI, {describe()[0]}"
+    if settings.address is not None:
+        return f"the Ray cluster at {settings.address}"  # its workers look for themselves
+    from training import backbones, devices
+
+    here = devices.found()
+    devices.check(backbones.get(config.backbone), here[0])
+    return devices.in_words(*here)
 
 
 def _absolute(config: Config) -> dict[str, Any]:
@@ -97,13 +116,14 @@ def _make(config: Config, folder: Folder, units: Sequence[Unit]) -> dict[str, st
     print(f"{len(units)} pairs, {len(finished)} of them finished, in {folder.path}", flush=True)
     if not left:
         return {}
+    from training.devices import cpu_is_asked_for
     from training.synthesize.pool import Pool, cluster
 
     count, started = _Count(len(units), len(finished)), time.monotonic()
     with _servers(config) as servers, count.bar:
         address, gpus = config.synthesize.address, 0 if servers else _gpus_here()
         with cluster(address, _slots(config, len(servers), 0 if address else gpus), gpus):
-            if address and not servers:  # it is the cluster's that count
+            if address and not servers and not cpu_is_asked_for():  # it is the cluster's that count
                 import ray
 
                 gpus = int(ray.cluster_resources().get("GPU", 0))
@@ -115,9 +135,9 @@ def _make(config: Config, folder: Folder, units: Sequence[Unit]) -> dict[str, st
 
 
 def _gpus_here() -> int:
-    import torch
+    from training import devices
 
-    return torch.cuda.device_count()
+    return sum(device != "cpu" for device in devices.found())
 
 
 def _slots(config: Config, servers: int, gpus: int) -> int:

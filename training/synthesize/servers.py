@@ -27,9 +27,9 @@ def started(count: int, gpus: int, arguments: Sequence[str] = ()) -> Iterator[li
         UserError: one did not start; its log is on standard error.
     """
     with contextlib.ExitStack() as stack:
-        guards = []
+        guards, ids = [], _ids(gpus)
         for number in range(count):
-            chosen = ["--cuda-device", str(number % gpus)] if gpus else []
+            chosen = ["--cuda-device", ids[number % len(ids)]] if ids else []
             guards.append(_guard([*chosen, *arguments]))
             stack.callback(_end, guards[-1])
         found = []
@@ -40,6 +40,13 @@ def started(count: int, gpus: int, arguments: Sequence[str] = ()) -> Iterator[li
             address, results = json.loads(line)
             found.append((address, results))
         yield found
+
+
+def _ids(gpus: int) -> list[str]:
+    """What ComfyUI has to be told of each GPU that torch sees here. It puts that into CUDA_VISIBLE_DEVICES in place of what stands
+    there, where numbers are those of the machine, not those among the visible ones."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [str(number) for number in range(gpus)] if visible is None else [name.strip() for name in visible.split(",")][:gpus]
 
 
 def _guard(arguments: Sequence[str]) -> subprocess.Popen[str]:

@@ -63,10 +63,13 @@ class Worker:
         else:
             import torch
 
+            from training import backbones, devices
             from training.synthesize.direct import DirectTeacher
 
             torch.set_num_threads(self.threads)
-            self.teacher = DirectTeacher(self.config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+            device = devices.found()[0]
+            devices.check(backbones.get(self.config.backbone), device)  # of a cluster's machines whoever starts the run knows none
+            self.teacher = DirectTeacher(self.config, torch.device(device))
         return os.getpid()
 
     def run(self, package: Package) -> Outcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 import sys
 import threading
@@ -21,13 +22,16 @@ from tqdm import tqdm
 from dreamactor_core.contract import Contract
 from dreamactor_core.motion_context import JOINT, get_context
 from headless.atomic import atomic
-from training import backbones
-from training.checkpoint import TrainState, whole
+from training import backbones, devices
+from training.checkpoint import TrainState, step_of, whole
 from training.config import Config
 from training.errors import UserError
 from training.latents.read import Cache
 from training.lora_file import add_lora, load_lora, lora_state, save_lora
 from training.optimizer import muon_dtype
+from training.plan import costs
+from training.plan.network import config_of, network
+from training.plan.report import size
 from training.train import optimizers, parallel
 from training.train.contracts import check_cache, check_parent, contract_of
 from training.train.data import Batches, Chance, Order
@@ -56,6 +60,8 @@ class Trainer:
         self.accelerator = parallel.started(settings)
         self.main = self.accelerator.is_main_process
         self.backbone = backbones.get(settings.backbone)
+        devices.check(self.backbone, self.accelerator.device)
+        parallel.from_main(self.accelerator, self._check_room)
         folder = train.cache or settings.out / "cache"
         self.cache, held_out = Cache(folder, "train"), Cache(folder, "validation")
         self.contract = parallel.from_main(self.accelerator, self._contract)  # which reads all weights, to know them by their hash
@@ -93,6 +99,32 @@ class Trainer:
         if train.compile:
             for block in self._blocks(self.accelerator.unwrap_model(self.model)):
                 block.compile()
+
+    def _check_room(self) -> None:
+        """Raises UserError when the disk lacks room for what is still to be written: the first checkpoint may come after hours."""
+        train, state = self.settings.train, self.folder / STATE
+        try:
+            if state.exists() and step_of(state) >= train.steps:
+                return
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{state} can't be read ({error}), expected the state of this run; delete it to start anew") from error
+        net = network(self.settings.backbone.name, config_of(self.settings.backbone)[0])
+        saved = costs.saved(costs.lora_parameters(net, train.rank), train)
+        # what is there gives way to what is written; LoRA files beyond those that are kept do so late, and make no room for it
+        numbered = self._numbered()[-saved.kept :]
+        there = sum(path.stat().st_size for path in (state, self.folder / LORA, *numbered) if path.exists())
+        place = next(folder for folder in (self.folder, *self.folder.absolute().parents) if folder.exists())
+        free, needed = shutil.disk_usage(place).free, saved.peak - there
+        if free < needed:
+            raise UserError(
+                f"the disk of {self.folder} has {size(free)} left, expected {size(needed)} for what is still to be written: "
+                f"{saved.kept} + 1 LoRA files of {size(saved.lora)} and a state of {size(saved.state)}, each beside the one whose "
+                f"place it takes; make room, set a smaller train.keep, or give an `out` on another disk"
+            )
+
+    def _numbered(self) -> list[Path]:
+        """The LoRA files of checkpoints, the earliest first."""
+        return sorted(self.folder.glob("lora_[0-9]*.safetensors"))
 
     def _contract(self) -> Contract:
         check_cache(self.settings, self.backbone, self.cache, "train")
@@ -196,7 +228,7 @@ class Trainer:
             numbered = self.folder / f"lora_{step:06d}.safetensors"
             for path in (numbered, self.folder / LORA):
                 save_lora(tensors, path, self.contract, self.backbone.rename, torch.float32)
-            for old in sorted(self.folder.glob("lora_[0-9]*.safetensors"))[: -self.settings.train.keep]:
+            for old in self._numbered()[: -self.settings.train.keep]:
                 old.unlink()
         self.state.save(self.folder / STATE, step, self.main)
 

@@ -14,7 +14,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from training import config
+from training import config, devices
 from training.config import Config
 from training.processes import alone
 from training.train import parallel
@@ -58,6 +58,9 @@ def main(options: argparse.Namespace) -> int:
     started, accelerator, folder = time.time(), parallel.started(settings), folder_of(settings)
     with ExitStack() as held:
         parallel.from_main(accelerator, lambda: held.enter_context(alone(folder, "train")))  # for all processes
+        if accelerator.is_main_process:
+            processes = f"{accelerator.num_processes} process{'es' * (accelerator.num_processes > 1)}"
+            print(f"train: on {devices.in_words(accelerator.device)}, {processes}", flush=True)
         trainer = Trainer(settings)
         if trainer.main:
             config.save(settings, folder)

@@ -57,7 +57,9 @@ class Sheets:
     def make(self, lora: Path, out: Path) -> None:
         """Write a sheet: each sample's truth above its result, the reference first."""
         places = self.folder / ".host_paths.yaml"
-        places.write_text(yaml.safe_dump({"run": {"base_path": str(lora.parent.resolve()), "loras": "."}}), "utf-8")
+        # by default ComfyUI looks there last, and takes a file of that name in its user's own folder
+        run = {"base_path": str(lora.parent.resolve()), "loras": ".", "is_default": True}
+        places.write_text(yaml.safe_dump({"run": run}), "utf-8")
         try:
             with HostServer(arguments=["--extra-model-paths-config", str(places.resolve())]) as server:
                 client = Client(server.url)

@@ -1,0 +1,61 @@
+"""What a run's networks are computed on: a GPU, or the CPU where they are small or it is asked for."""
+
+from __future__ import annotations
+
+import torch
+from accelerate.utils import parse_flag_from_env
+
+from training.backbones.base import VideoBackbone
+from training.errors import UserError
+
+_LARGE = 2 * 10**9
+"""Bytes of a backbone's weight files above which a CPU takes weeks. Its name would not say it: a folder can hold a small network of
+the same kind. What ships has 26 MB, the smallest of the released ones 8 billion weights."""
+
+
+def cpu_is_asked_for() -> bool:
+    """As it is asked for in `accelerate launch --cpu`, which sets this; one way for all verbs."""
+    return parse_flag_from_env("ACCELERATE_USE_CPU")
+
+
+def found() -> list[str]:
+    """Names in torch of all GPUs that it can use here, or the CPU's alone.
+
+    torch counts GPUs by the driver's word, also those that a torch made for a later driver can't use.
+    """
+    if cpu_is_asked_for() or not torch.cuda.is_available():
+        return ["cpu"]
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+
+
+def in_words(*devices: str | torch.device) -> str:
+    """For the line that a verb begins with."""
+    return ", ".join(map(_in_words, map(torch.device, devices)))
+
+
+def _in_words(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    if device.type == "cpu":
+        return f"the CPU ({'as asked' if cpu_is_asked_for() else 'torch finds no GPU'})"
+    return str(device)
+
+
+def check(backbone: VideoBackbone, device: str | torch.device) -> None:
+    """Raises UserError for a large network on a CPU that nobody asked for."""
+    if torch.device(device).type != "cpu" or cpu_is_asked_for():
+        return
+    size = sum(path.stat().st_size for paths in backbone.weights().values() for path in paths)
+    if size <= _LARGE:
+        return
+    cuda = torch.version.cuda
+    reason = (
+        f"a driver too old for CUDA {cuda}, which nvidia-smi tells, or a CUDA_VISIBLE_DEVICES that hides the GPU, can be the reason"
+        if cuda
+        else "this torch is not built for NVIDIA GPUs; install one that is"
+    )
+    raise UserError(
+        f"the {size / 1e9:.3g} GB of weights of {backbone.settings.name} would be computed on the CPU, expected a GPU: torch "
+        f"{torch.__version__} says torch.version.cuda is {cuda} and torch.cuda.is_available() is {torch.cuda.is_available()}; "
+        f"{reason}. Set ACCELERATE_USE_CPU=true to have the CPU all the same"
+    )
