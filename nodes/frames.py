@@ -90,8 +90,9 @@ def _of_file(video: Any, fps: float, what: str) -> FrameStream:
         if not container.streams.video:
             raise ValueError(f"{what} has no video stream, expected a video; choose another file")
         times, end, stamped = _timestamps(container, container.streams.video[0], fps or 30.0, what)
-    # a trim counts from the zero of the file's clock, as the host's does; times of packets are rounded
-    stop = start + seconds if seconds else end
+    # a trim counts from the zero of the file's clock, as the host's does; times of packets are rounded. One from the very
+    # beginning counts from the first frame: in transport streams it comes seconds after zero
+    stop = (start or times[0]) + seconds if seconds else end
     first = bisect.bisect_left(times, start - _SLACK) if start else 0
     inside = times[first : bisect.bisect_left(times, stop - _SLACK) if seconds else None]
     if not inside:
@@ -104,7 +105,7 @@ def _of_file(video: Any, fps: float, what: str) -> FrameStream:
 
 
 def _timestamps(container: Any, stream: Any, fps: float, what: str) -> tuple[list[float], float, bool]:
-    """Seconds at which each frame appears, in order, at which the last one ends, and whether the file says so.
+    """Seconds at which each frame appears, in order, at which the last one ends, and whether frames tell theirs when decoded.
 
     Nothing is decoded for it.
     """
@@ -116,8 +117,11 @@ def _timestamps(container: Any, stream: Any, fps: float, what: str) -> tuple[lis
     if any(packet.pts is None for packet in packets):
         return [i * usual for i in range(len(packets))], len(packets) * usual, False
     last = max(packets, key=lambda packet: packet.pts)
-    times = sorted(float(packet.pts * packet.time_base) for packet in packets)
-    return times, times[-1] + (float(last.duration * last.time_base) if last.duration else usual), True
+    stored = [float(packet.pts * packet.time_base) for packet in packets]
+    times = sorted(stored)
+    # AVI has no presentation times: what stands for them is of the order in which frames are decoded
+    told = not (stream.codec_context.has_b_frames and stored == times)
+    return times, times[-1] + (float(last.duration * last.time_base) if last.duration else usual), told
 
 
 def _decoded(video: Any, times: list[float], stamped: bool, wanted: list[int], what: str) -> Iterator[np.ndarray]:

@@ -24,9 +24,10 @@ SMALL_MODEL, SMALL_VAE, SMALL_WORDS = "marionette_i2v.safetensors", "marionette_
 SMALL_FILES = (("diffusion_models", SMALL_MODEL), ("vae", SMALL_VAE), ("text_encoders", SMALL_WORDS))
 
 
-def _state_of(kind: str, file: str) -> tuple[int, int]:
-    """What changes when a model file is written anew under its name: trainings do that. Zeros for one that is not there."""
-    path = folder_paths.get_full_path(kind, file)
+def _state_of(kind: str, file: str | None) -> tuple[int, int]:
+    """What changes when a model file is written anew under its name: trainings do that. Zeros for one that is not there, or whose
+    name comes from another node (None)."""
+    path = None if file is None else folder_paths.get_full_path(kind, file)
     if path is None:
         return 0, 0
     about = Path(path).stat()
@@ -154,7 +155,9 @@ class LoraLoader(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def fingerprint_inputs(cls, lora_name: str, low_noise_lora_name: str = "none", **rest: Any) -> list[tuple[int, int]]:
+    def fingerprint_inputs(
+        cls, lora_name: str | None, low_noise_lora_name: str | None = "none", **rest: Any
+    ) -> list[tuple[int, int]]:
         return [_state_of("loras", name) for name in (lora_name, low_noise_lora_name)]
 
     @classmethod

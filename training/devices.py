@@ -19,13 +19,16 @@ def cpu_is_asked_for() -> bool:
 
 
 def found() -> list[str]:
-    """Names in torch of all GPUs that it can use here, or the CPU's alone.
-
-    torch counts GPUs by the driver's word, also those that a torch made for a later driver can't use.
-    """
-    if cpu_is_asked_for() or not torch.cuda.is_available():
+    """Names in torch of all GPUs that it can use here, or the CPU's alone."""
+    if cpu_is_asked_for() or not gpus():
         return ["cpu"]
-    return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return [f"cuda:{number}" for number in range(gpus())]
+
+
+def gpus() -> int:
+    """How many of them there are, whoever asks for the CPU. torch alone counts by the driver's word, also those that a torch made
+    for a later driver can't use."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def in_words(*devices: str | torch.device) -> str:
@@ -52,7 +55,7 @@ def check(backbone: VideoBackbone, device: str | torch.device) -> None:
     reason = (
         f"a driver too old for CUDA {cuda}, which nvidia-smi tells, or a CUDA_VISIBLE_DEVICES that hides the GPU, can be the reason"
         if cuda
-        else "this torch is not built for NVIDIA GPUs; install one that is"
+        else "this torch is not built for NVIDIA GPUs; on a machine that has some, install one that is"
     )
     raise UserError(
         f"the {size / 1e9:.3g} GB of weights of {backbone.settings.name} would be computed on the CPU, expected a GPU: torch "

@@ -56,7 +56,8 @@ def instead(title: str, made: dict[str, Any]) -> Change:
 def write_good(folder: Path) -> None:
     """`good.safetensors`, the LoRA that every case loads that does not name another, and `pose.safetensors` of that variant."""
     save_file(lora(small_feed_forward()), folder / "good.safetensors", contract("marionette"))
-    save_file(lora(small_feed_forward()), folder / "pose.safetensors", contract("marionette", variant="pose"))
+    about = contract("marionette", variant="pose", skeleton="openpose18")
+    save_file(lora(small_feed_forward()), folder / "pose.safetensors", about)
 
 
 def assert_refused(client: Client, case: Case) -> None:

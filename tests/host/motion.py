@@ -43,7 +43,7 @@ def conditioned(
         texts = [nodes.CLIPTextEncode().encode(base.clip, words)[0] for words in (TEXT, "")]
         made = pack.nodes.conditioning.InContextConditioning.execute(
             *texts, model, base.vae, torch.as_tensor(picture), torch.as_tensor(driver), WIDTH, HEIGHT, length, FPS,
-            LEAD_IN / FPS, "letterbox", **more,
+            LEAD_IN / FPS, "letterbox", FPS, **more,
         ).args  # fmt: skip
     names = ("positive", "negative", "latent", "composite", "mask", "info")
     return SimpleNamespace(**dict(zip(names, made, strict=True)))

@@ -6,9 +6,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 from safetensors.torch import save_file
-from toys import contract, lora, small_feed_forward
+from toys import SIZE, contract, lora, person, pose_frame, small_feed_forward
 
+from dreamactor_core.poses import from_pose_keypoint
+from dreamactor_core.skeleton import draw_skeleton
 from headless.client import Client, Prompt
 from headless.server import HostServer
 
@@ -31,6 +34,17 @@ def test_what_its_training_asks_of_the_graph(
     made = pack.nodes.conditioning.Contract(**{"backbone": "marionette", **POSE, **changes})
     told = pack.nodes.conditioning.trained_with(made, *size)
     assert len(told) == len(words) and all(word in line for word, line in zip(words, told, strict=True)), told
+
+
+def test_a_crowd_in_a_small_picture_is_a_skeleton(pack: ModuleType) -> None:
+    joints = person(4.0)["pose_keypoints_2d"]
+    crowd = [{"pose_keypoints_2d": [v + 7 * k if i % 3 == 0 else v for i, v in enumerate(joints)]} for k in range(4)]
+    drawn = draw_skeleton(from_pose_keypoint([pose_frame(*crowd)]), SIZE, SIZE)
+    lit = torch.from_numpy(drawn).float().div(255).amax(-1).gt(0.05).float().mean((1, 2))
+    assert float(lit) > 0.3, "there is little of a crowd to be seen"
+    pack.nodes.conditioning.check_skeleton(lit, 0.1)
+    with pytest.raises(ValueError, match="wants a skeleton on black"):
+        pack.nodes.conditioning.check_skeleton(torch.tensor([0.9]), 0.1)
 
 
 def test_a_lora_that_is_trained_on_is_loaded_again(client: Client, server: HostServer, shelf: Path) -> None:

@@ -167,3 +167,19 @@ def test_the_host_can_save_whatever_sound_a_driver_has(pack: ModuleType, tmp_pat
     InputImpl.VideoFromComponents(made).save_to(str(tmp_path / "result.mp4"))
     with av.open(str(tmp_path / "result.mp4")) as container:
         assert sum(frame.samples for frame in container.decode(audio=0)) / audio["sample_rate"] == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", ["avi", "mp4", "mkv", "ts"])
+def test_frames_that_are_decoded_in_another_order_come_in_theirs(pack: ModuleType, tmp_path: Path, kind: str) -> None:
+    """AVI holds no presentation times, a transport stream begins late."""
+    frames = import_module(f"{pack.__name__}.nodes.frames")
+    path = tmp_path / f"ordered.{kind}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=20, options={"qp": "1", "bf": "2", "b_strategy": "0"})
+        stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p"
+        for i in range(40):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((32, 48, 3), 4 * i, np.uint8), format="rgb24")))
+        container.mux(stream.encode(None))
+    assert greys(frames.open_frames(InputImpl.VideoFromFile(str(path)), 0.0)) == [*range(40)]
+    cut = frames.open_frames(InputImpl.VideoFromFile(str(path), duration=1.0), 20.0)
+    assert greys(cut) == [*range(20)], "a second from the first frame on"

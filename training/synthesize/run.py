@@ -160,9 +160,10 @@ def _servers(config: Config) -> Iterator[list[tuple[str, str | None]]]:
     elif settings.servers:
         yield [(address, None) for address in settings.servers]
     else:
+        from training.devices import gpus as gpus_here
         from training.synthesize.servers import started
 
-        gpus = _gpus_here()
+        gpus = gpus_here()  # ComfyUI knows nothing of the wish for a CPU
         with started(settings.workers or max(1, gpus), gpus) as servers:
             yield servers
 
