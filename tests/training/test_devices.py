@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from training.latents.build import build
 from training.synthesize.run import _gpus_here
 from training.synthesize.worker import Worker
 
+ROOT = Path(__file__).resolve().parents[2]
 SAID = r"weights of wan2\.1-i2v-14b would be computed on the CPU, expected a GPU: .*torch\.cuda\.is_available\(\) is False"
 
 
@@ -56,18 +60,17 @@ def test_gpus_are_those_that_torch_can_use(
     assert _gpus_here() == len(expected) * (expected != ["cpu"])
 
 
-@pytest.mark.parametrize(
-    "verb",
-    ["cache", "synthesize", pytest.param("train", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"))],
-)
-def test_large_networks_are_not_on_the_cpu_unasked(verb: str, large: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Before anything is read: there are no clips, no cache and no LoRA of this network."""
-    assert main([verb, str(large)]) == 1
-    out, err = capfd.readouterr()
-    assert "the 3 GB of weights of wan2.1-i2v-14b would be computed on the CPU, expected a GPU" in err
+@pytest.mark.parametrize("verb", ["cache", "synthesize", "train"])
+def test_large_networks_are_not_on_the_cpu_unasked(verb: str, large: Path) -> None:
+    """Before anything is read: there are no clips, no cache and no LoRA of this network. In a process that sees no GPU."""
+    hidden = {name: "" for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")}
+    command = [sys.executable, "-m", "training", verb, str(large)]
+    ended = subprocess.run(command, cwd=ROOT, env=os.environ | hidden, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert "the 3 GB of weights of wan2.1-i2v-14b would be computed on the CPU, expected a GPU" in ended.stderr
     for words in (f"torch {torch.__version__} says torch.version.cuda is {torch.version.cuda}", "ACCELERATE_USE_CPU=true"):
-        assert words in err
-    assert verb == "synthesize" or f"{verb}: on the CPU (torch finds no GPU)" in out
+        assert words in ended.stderr
+    assert verb == "synthesize" or f"{verb}: on the CPU (torch finds no GPU)" in ended.stdout
 
 
 def test_a_worker_looks_for_itself(large: Path) -> None:

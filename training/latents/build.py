@@ -289,29 +289,29 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _written(work: Work, jobs: Sequence[Job], devices: Sequence[str]) -> Iterator[Path]:
+def _written(work: Work, jobs: Sequence[Job], computed_on: Sequence[str]) -> Iterator[Path]:
     """Shards as they are done."""
     global _device, _work
     settings = work.settings
-    asked = settings.cache.workers or (len(devices) if devices[0] != "cpu" else os.cpu_count() or 1)
+    asked = settings.cache.workers or (len(computed_on) if computed_on[0] != "cpu" else os.cpu_count() or 1)
     workers = min(asked, len(jobs))
     lists = [path for path in (_manifest(settings), settings.cache.validation) if path]
     if workers <= 1:
-        _device, _work = devices[0], work
+        _device, _work = computed_on[0], work
         # where several were asked for and one shard is left: with other threads it would be rounded otherwise than by a pool
-        with _threads(1) if asked > 1 and devices[0] == "cpu" else contextlib.nullcontext():
+        with _threads(1) if asked > 1 and computed_on[0] == "cpu" else contextlib.nullcontext():
             copies.refuse(map(_copies, jobs) if settings.variant == "rgb" else (), lists)
             yield from map(_write, jobs)
         return
     _encoders.cache_clear()  # those of the empty prompt: the processes have their own
-    if devices[0] != "cpu":
+    if computed_on[0] != "cpu":
         torch.cuda.empty_cache()
     context = multiprocessing.get_context("spawn")
     left = context.SimpleQueue()
     for k in range(workers):
-        left.put(devices[k % len(devices)])
+        left.put(computed_on[k % len(computed_on)])
     # one thread each on the CPU: clips of small networks are too small to be shared out
-    threads = 1 if devices[0] == "cpu" else max(1, (os.cpu_count() or 1) // workers)
+    threads = 1 if computed_on[0] == "cpu" else max(1, (os.cpu_count() or 1) // workers)
     with contextlib.ExitStack() as stack:
         pool = stack.enter_context(ProcessPoolExecutor(workers, context, _start, (threads, left, work)))
         futures: list[Future] = []
