@@ -32,7 +32,7 @@ from training.hashing import sha256
 from training.latents.read import Cache
 from training.plan import costs
 from training.plan.network import RELEASED, network
-from training.train import contracts
+from training.train import contracts, parallel
 from training.train.data import Chance, Order
 from training.train.loop import Log, Trainer
 from training.train.objective import draw_sigma
@@ -231,7 +231,8 @@ def begin(rank: int, run: str, port: int) -> None:
     assert trainer.contract.backbone_sha256 == real(trainer.backbone.weights()["transformer"][0])
     patience = torch.distributed.group.WORLD._get_backend(torch.device("cpu")).options._timeout
     assert patience.total_seconds() >= 3600, "the others wait while the main process makes a sheet"
-    torch.distributed.destroy_process_group()
+    del trainer
+    parallel.ended()
 
 
 def test_two_processes_begin(world: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,17 @@ def started(settings: Config) -> Accelerator:
     accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)])
     check(accelerator, settings)
     return accelerator
+
+
+def ended() -> None:
+    """Parts the processes of a run. Each calls this when all is done and it holds neither network nor optimizer any more.
+
+    Without it the threads of gloo, which answer the others, may still hold tensors when Python ends, and abort the process.
+    """
+    if torch.distributed.is_initialized():
+        gc.collect()  # a network refers to its group in circles
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def check(accelerator: Accelerator, settings: Config) -> None:

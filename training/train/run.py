@@ -54,7 +54,13 @@ def summary(settings: Config, folder: Path, seconds: float, device: str, process
 
 
 def main(options: argparse.Namespace) -> int:
-    settings = config.load(options.config)
+    train(config.load(options.config))
+    parallel.ended()
+    return 0
+
+
+def train(settings: Config) -> None:
+    """All of a run. Raises UserError for settings that can't be trained here."""
     started, accelerator, folder = time.time(), parallel.started(settings), folder_of(settings)
     with ExitStack() as held:
         parallel.from_main(accelerator, lambda: held.enter_context(alone(folder, "train")))  # for all processes
@@ -69,4 +75,3 @@ def main(options: argparse.Namespace) -> int:
             text = summary(settings, folder, time.time() - started, str(accelerator.device), accelerator.num_processes)
             (folder / SUMMARY).write_text(text, "utf-8")
             print(text, end="")
-    return 0
