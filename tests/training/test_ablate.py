@@ -42,6 +42,10 @@ def test_the_shipped_recipe_is_the_paper_s_table() -> None:
     assert ablate.settings_of(made, "rgb_cold").train.init_lora is None
     warm = {ablate.settings_of(made, row).train.init_lora for row in ("rgb_synthetic", "rgb_unfiltered", "rgb_ground_truth")}
     assert warm == {ablate.settings_of(made, "synthetic").synthesize.lora} and None not in warm
+    seen = {row: ablate.settings_of(made, row).train for row in ("rgb_synthetic", "rgb_cold", "rgb_unfiltered")}
+    assert len({train.cache for train in seen.values()}) == 1
+    kept = Path("runs/evidence/synthetic/kept/manifest.jsonl")
+    assert [train.only for train in seen.values()] == [kept, kept, None], "the filter is all that these differ in"
 
 
 def test_no_run_but_the_ceiling_sees_a_true_pair() -> None:

@@ -21,7 +21,8 @@ from training.__main__ import main
 from training.errors import UserError
 from training.latents import build as building
 from training.latents.bodies import bodies_of
-from training.latents.build import Work, build, plan, split
+from training.latents.build import Work, build, plan
+from training.latents.split import split
 
 
 @pytest.fixture(scope="module")

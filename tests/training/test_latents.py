@@ -30,9 +30,10 @@ from training.config import Augment
 from training.errors import UserError
 from training.latents import copies, header, skeletons
 from training.latents.bodies import bodies_of, others_of
-from training.latents.build import EMPTY, build, header_of, split
+from training.latents.build import EMPTY, build, header_of
 from training.latents.encode import Maker, read_driver, read_poses, read_target, to_pixels
 from training.latents.read import Cache
+from training.latents.split import split
 from training.marionette.world import FRAMES, HEIGHT, LEAD_IN, WIDTH, rng_for, sample_scene
 from training.train.contracts import check_cache
 from training.video import read_clip, write_clip

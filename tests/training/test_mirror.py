@@ -18,10 +18,10 @@ from training import config, manifest
 from training.__main__ import main
 from training.backbones.marionette import MarionetteEncoders
 from training.latents import skeletons
-from training.latents.build import split
 from training.latents.encode import read_driver, read_poses, read_reference, read_target, to_pixels
 from training.latents.mirror import exchanged, in_mirror
 from training.latents.read import Cache
+from training.latents.split import split
 from training.marionette.world import LEAD_IN
 
 SPEC = ClipSpec(25, LEAD_IN, 12.0)

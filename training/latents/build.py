@@ -13,7 +13,6 @@ import json
 import multiprocessing
 import os
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -35,8 +34,8 @@ from training.errors import UserError
 from training.latents import copies, header
 from training.latents.bodies import Bodies, bodies_of, body_of, others_of
 from training.latents.encode import Maker, read_poses
-from training.latents.mirror import in_mirror
 from training.latents.skeletons import convention
+from training.latents.split import check_samples, manifest_of, sides
 from training.manifest import Sample
 from training.processes import alone, end_with_parent
 
@@ -75,81 +74,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def cache_folder(settings: Config) -> Path:
     return settings.out / "cache"
-
-
-def _manifest(settings: Config) -> Path:
-    return settings.cache.manifest or settings.out / "clips" / "manifest.jsonl"
-
-
-def split(settings: Config) -> dict[str, list[Sample]]:
-    """Samples of `train` and `validation`. Raises UserError when there are none, or when they share a source."""
-    return _sorted(settings)[0]
-
-
-def _sorted(settings: Config) -> tuple[dict[str, list[Sample]], Counter[str]]:
-    """The split, and how many samples are on neither side, by the reason."""
-    path = _manifest(settings)
-    kind = "pose" if settings.variant == "pose" else "e2e"
-    skipped: Counter[str] = Counter()
-
-    def usable(listed: Path) -> list[Sample]:
-        found = manifest.read(listed)
-        left = [sample for sample in found if sample.kind == kind]
-        kept = [sample for sample in left if sample.accepted is not False]
-        skipped.update({f"of another kind than {kind}": len(found) - len(left), "rejected": len(left) - len(kept)})
-        return kept
-
-    samples = usable(path)
-    if settings.cache.validation is not None:
-        held_out = usable(settings.cache.validation)
-        train = samples
-    else:
-        # all clips of one source go to one side, or a held-out clip would be a neighbour of a trained one
-        sources = list(dict.fromkeys(s.source_sha256 or s.id for s in samples))
-        last = set(sources[len(sources) - _held_out(settings.cache.validation_share, len(sources)) :])
-        held_out = [s for s in samples if (s.source_sha256 or s.id) in last]
-        train = [s for s in samples if (s.source_sha256 or s.id) not in last]
-    if not train:
-        raise UserError(f"{path} has no sample of kind {kind} to train on, expected some for variant {settings.variant}")
-    shared = {s.source_sha256 for s in train if s.source_sha256} & {s.source_sha256 for s in held_out}
-    if shared:
-        raise UserError(f"training and validation share {len(shared)} source files ({sorted(shared)[0][:12]} ...), expected none")
-    if settings.cache.mirror:
-        train = [*train, *map(in_mirror, train)]
-    return {"train": train, "validation": held_out}, skipped
-
-
-def _held_out(share: float, sources: int) -> int:
-    """How many sources are held out: without one nobody would see that a run learns its clips by heart."""
-    return max(round(share * sources), 1 if share and sources > 1 else 0)
-
-
-def check_samples(settings: Config, samples: Sequence[Sample]) -> None:
-    """Raises UserError for a clip that no bucket, rate or backbone of the run fits, before anything is encoded."""
-    sizes = {tuple(size) for size in settings.clip.sizes}
-    for sample in samples:
-        where = f"sample {sample.id}"
-        if (sample.width, sample.height) not in sizes:
-            expected = ", ".join(f"{w}x{h}" for w, h in sorted(sizes))
-            raise UserError(f"{where} is {sample.width}x{sample.height}, expected one of clip.sizes: {expected}; run `data` again")
-        if abs(sample.fps - settings.clip.fps) > 1e-3:
-            raise UserError(f"{where} has {sample.fps:g} fps, expected clip.fps, {settings.clip.fps:g}; run `data` again")
-        if sample.frames > settings.clip.frames:
-            raise UserError(f"{where} has {sample.frames} frames, expected at most clip.frames, {settings.clip.frames}")
-        try:
-            settings.clip.spec(sample.frames)
-        except ValueError as error:
-            raise UserError(f"{where}: {error}") from error
-        for path in (sample.target_video, sample.driving_video, sample.poses, sample.reference_image):
-            if path is not None and not path.is_file():
-                raise UserError(f"{where}: there is no {path}, expected it where the manifest says")
-        if sample.driving_video is not None:
-            same_bytes = sample.driving_sha256 and sample.driving_sha256.lower() == sample.source_sha256.lower()
-            if same_bytes or sample.driving_video.samefile(sample.target_video):
-                raise UserError(
-                    f"{where}: its driving_video, {sample.driving_video}, is its target_video, expected another character who does "
-                    f"the same: a model would learn to copy it; take its line out of the manifest"
-                )
 
 
 def header_of(settings: Config, samples: Sequence[Sample], folder: Path) -> header.Header:
@@ -295,7 +219,7 @@ def _written(work: Work, jobs: Sequence[Job], computed_on: Sequence[str]) -> Ite
     settings = work.settings
     asked = settings.cache.workers or (len(computed_on) if computed_on[0] != "cpu" else os.cpu_count() or 1)
     workers = min(asked, len(jobs))
-    lists = [path for path in (_manifest(settings), settings.cache.validation) if path]
+    lists = [path for path in (manifest_of(settings), settings.cache.validation) if path]
     if workers <= 1:
         _device, _work = computed_on[0], work
         # where several were asked for and one shard is left: with other threads it would be rounded otherwise than by a pool
@@ -336,7 +260,7 @@ def build(settings: Config) -> Path:
     computed_on = devices.found()
     print(f"cache: on {devices.in_words(*computed_on)}", flush=True)
     devices.check(backbones.get(settings.backbone), computed_on[0])
-    folder, (splits, skipped) = cache_folder(settings), _sorted(settings)
+    folder, (splits, skipped) = cache_folder(settings), sides(settings)
     for samples in splits.values():
         check_samples(settings, samples)
     with alone(folder, "cache"):

@@ -8,6 +8,9 @@ import numpy as np
 
 from training.manifest import Sample
 
+MIRRORED = ".mirrored"
+"""The end of a mirrored sample's id."""
+
 _SIDES = re.compile(r"\b(left|right)\b|[左右]", re.IGNORECASE)
 _OTHER = {"left": "right", "right": "left", "左": "右", "右": "左"}
 
@@ -17,9 +20,9 @@ class Mirrored(Sample):
 
 
 def in_mirror(sample: Sample) -> Mirrored:
-    """The sample as a mirror shows it. Its id ends in `.mirrored`."""
+    """The sample as a mirror shows it. Its id ends in `MIRRORED`."""
     texts = {name: exchanged(getattr(sample, name)) for name in ("caption", "motion", "appearance")}
-    return Mirrored.model_construct(**dict(sample) | texts | {"id": f"{sample.id}.mirrored"})
+    return Mirrored.model_construct(**dict(sample) | texts | {"id": f"{sample.id}{MIRRORED}"})
 
 
 def exchanged(text: str) -> str:

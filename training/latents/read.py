@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +74,12 @@ class Cache:
             tokens = {name: (starts[name], lengths[name][row]) for name in lengths}
             starts = {name: start + lengths[name][row] for name, start in starts.items()}
             self.places.append(Place(path, row, tokens, path.stem.rpartition("_")[0], sample, bodies[row]))
+
+    def only(self, ids: Collection[str]) -> Cache:
+        """The same with these samples alone."""
+        part = copy.copy(self)
+        part.places = [place for place in self.places if place.id in ids]
+        return part
 
     def __len__(self) -> int:
         return len(self.places)

@@ -33,6 +33,7 @@ from training.plan import costs
 from training.plan.network import config_of, network
 from training.plan.report import size
 from training.train import optimizers, parallel
+from training.train.chosen import chosen
 from training.train.contracts import check_cache, check_parent, contract_of
 from training.train.data import Batches, Chance, Order
 from training.train.objective import losses
@@ -64,6 +65,8 @@ class Trainer:
         parallel.from_main(self.accelerator, self._check_room)
         folder = train.cache or settings.out / "cache"
         self.cache, held_out = Cache(folder, "train"), Cache(folder, "validation")
+        if train.only is not None:
+            self.cache = chosen(self.cache, held_out, train.only)
         self.contract = parallel.from_main(self.accelerator, self._contract)  # which reads all weights, to know them by their hash
         if train.init_lora is not None:
             check_parent(train.init_lora, self.contract, train.rank)
@@ -140,7 +143,7 @@ class Trainer:
     def _run(self) -> dict[str, str | int | float]:
         """What has to be the same for a run to be gone on with; its length may change while its rate is constant."""
         train = self.settings.train
-        free = {"steps", "cache", "init_lora", "accumulate", "checkpointing", "sharding", "compile", "every", "keep"}
+        free = {"steps", "cache", "only", "init_lora", "accumulate", "checkpointing", "sharding", "compile", "every", "keep"}
         # what is looked at changes nothing
         free |= {"tensorboard", "validate_on", "sample_sheets", "sample_every", "sample_workflow"}
         if train.schedule == "cosine":

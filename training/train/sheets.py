@@ -16,8 +16,8 @@ from headless.media import read_image, write_image, write_mp4
 from headless.server import HostServer
 from training.config import Config
 from training.errors import UserError
-from training.latents.build import split
 from training.latents.encode import read_driver, read_reference, read_target
+from training.latents.split import split
 from training.manifest import Sample
 
 ROOT = Path(__file__).resolve().parents[2]
