@@ -61,9 +61,10 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def wan_transformer(image: bool = True, **changes: object) -> WanTransformer3DModel:
     """Wan2.1-I2V-14B's network with `image`, one of Wan2.2-I2V-A14B's without."""
-    width = WAN["num_attention_heads"] * WAN["attention_head_dim"]
+    chosen = WAN | changes
+    width = chosen["num_attention_heads"] * chosen["attention_head_dim"]
     more = {"image_dim": IMAGE, "added_kv_proj_dim": width} if image else {}
-    return WanTransformer3DModel(**WAN | more | changes)
+    return WanTransformer3DModel(**more | chosen)
 
 
 def wan_vae() -> AutoencoderKLWan:
@@ -81,8 +82,8 @@ def hunyuan_vae() -> AutoencoderKLHunyuanVideo15:
     return AutoencoderKLHunyuanVideo15(block_out_channels=(32, 32, 64, 64, 64), layers_per_block=1)
 
 
-def write_wan(folder: Path, image: bool = True, experts: int = 1, seed: int = 0) -> Path:
-    """Wan2.1-I2V-14B (`image`), or Wan2.2-I2V-A14B (no image, 2 experts)."""
+def write_wan(folder: Path, image: bool = True, experts: int = 1, seed: int = 0, **network: object) -> Path:
+    """Wan2.1-I2V-14B (`image`), or Wan2.2-I2V-A14B (no image, 2 experts). `network`: other dimensions than `WAN`."""
     torch.manual_seed(seed)
     text = UMT5Config(vocab_size=300, d_model=TEXT, d_kv=16, d_ff=48, num_layers=2, num_heads=2, pad_token_id=0, eos_token_id=1)
     vision = CLIPVisionConfig(
@@ -97,15 +98,15 @@ def write_wan(folder: Path, image: bool = True, experts: int = 1, seed: int = 0)
         scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
         image_encoder=CLIPVisionModel(vision) if image else None,
         image_processor=processor if image else None,
-        transformer=wan_transformer(image),
-        transformer_2=wan_transformer(image) if experts == 2 else None,
+        transformer=wan_transformer(image, **network),
+        transformer_2=wan_transformer(image, **network) if experts == 2 else None,
         boundary_ratio=0.9 if experts == 2 else None,
     ).save_pretrained(folder)
     return folder
 
 
-def write_hunyuan(folder: Path, seed: int = 0) -> Path:
-    """HunyuanVideo-1.5 image-to-video."""
+def write_hunyuan(folder: Path, seed: int = 0, **network: object) -> Path:
+    """HunyuanVideo-1.5 image-to-video. `network`: other dimensions than `HUNYUAN`."""
     torch.manual_seed(seed)
     text = Qwen2_5_VLTextConfig(
         vocab_size=300, hidden_size=TEXT, intermediate_size=48, num_hidden_layers=4, num_attention_heads=2, num_key_value_heads=1,
@@ -119,7 +120,7 @@ def write_hunyuan(folder: Path, seed: int = 0) -> Path:
     HunyuanVideo15ImageToVideoPipeline(
         text_encoder=Qwen2_5_VLTextModel(text),
         tokenizer=tokenizer(),
-        transformer=hunyuan_transformer(),
+        transformer=hunyuan_transformer(**network),
         vae=hunyuan_vae(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=5.0),
         text_encoder_2=T5EncoderModel(glyph),
