@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,14 @@ def trained(world: Path, out: Path, **given: Any) -> dict[str, torch.Tensor]:
     """The LoRA of a run, which is trained. `given`: as in `run_file`."""
     assert main(["train", str(run_file(world, out, **given))]) == 0
     return load_file(out / "train" / "lora.safetensors")
+
+
+def by_two(run: Path) -> subprocess.CompletedProcess[str]:
+    """`train` in two processes on the CPU, one thread each."""
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += ["-m", "training", "train", str(run)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
 
 
 def furthest(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:

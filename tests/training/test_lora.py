@@ -72,6 +72,14 @@ def test_loss_looks_at_the_generated_half_only_unless_asked(model: WanTransforme
     assert torch.equal(half, half_after) and (full_after > full + 1).all()
 
 
+def test_min_snr_weighs_the_error_of_the_clip_not_of_the_velocity(model: WanTransformer3DModel, batch: Batch) -> None:
+    noise = torch.randn(batch.clean.shape, generator=torch.Generator().manual_seed(0))
+    for sigma in (torch.tensor([0.1, 0.4]), torch.tensor([0.6, 0.9])):
+        plain, weighed = (losses(BACKBONE, model, LAYOUT, batch, sigma, noise, weighting=kind) for kind in ("none", "min_snr"))
+        expected = torch.tensor([min(((1 - float(s)) / float(s)) ** 2, 5.0) * float(s) ** 2 for s in sigma])
+        torch.testing.assert_close(weighed / plain, expected)
+
+
 def test_another_driver_changes_the_right_half_only(batch: Batch) -> None:
     other = with_drivers_of(batch, [1, 0])
     assert torch.equal(batch.given[..., :8], other.given[..., :8]) and torch.equal(batch.clean[..., :8], other.clean[..., :8])

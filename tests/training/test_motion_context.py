@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +9,7 @@ import torch
 from drawn_clips import write_clips
 from safetensors import safe_open
 from safetensors.torch import load_file
-from short_runs import furthest, run_file, trained, write_cache
+from short_runs import by_two, furthest, run_file, trained, write_cache
 
 from dreamactor_core.conditions import encode_still
 from dreamactor_core.contract import Contract
@@ -75,9 +72,7 @@ def test_drivers_made_in_training_are_those_of_the_cache(world: Path, plain: Pat
 @pytest.mark.parametrize("sharding", ["none", "fsdp2"])
 def test_two_processes_are_one(sharding: str, world: Path, plain: Path, tmp_path: Path) -> None:
     run = run_file(world, tmp_path, sections=SECTIONS, sharding=sharding)
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "training", "train", str(run)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = by_two(run)
     assert done.returncode == 0, done.stderr[-3000:]
     assert furthest(load_file(tmp_path / "train" / "lora.safetensors"), load_file(plain / "train" / "lora.safetensors")) < 1e-4
 
