@@ -76,7 +76,7 @@ def trained_with(contract: Contract, width: int, height: int) -> list[str]:
     """What of a LoRA's training the graph should agree with, and nobody can see in a picture."""
     told = []
     if contract.mostly_normalised:
-        told.append("skeletons were put in the middle by their box in training: draw them with fit = people")
+        told.append("skeletons were centred by their box, standing on the lower margin, in training: draw them with fit = people")
     absent = [name for name in ("face", "hands") if name not in contract.skeleton]
     if contract.variant == "pose" and contract.skeleton and absent:
         told.append(f"skeletons had no {' and no '.join(absent)} in training: turn {' and '.join(absent)} off in Pose Draw")
@@ -96,7 +96,8 @@ class InContextConditioning(io.ComfyNode):
             display_name=_NAME,
             category=f"{CATEGORY}/conditioning",
             description="Puts the reference beside the driver (skeleton video or raw video, as the LoRA wants it), blanks the "
-            "lead-in, and gives the sampler a latent of twice the width. Frame rate and lead-in come from the model's LoRA.",
+            "lead-in, and gives the sampler a latent of twice the width, or of the width itself with a LoRA of a cached motion "
+            "context. Frame rate and lead-in come from the model's LoRA.",
             hidden=[io.Hidden.unique_id],
             search_aliases=["dreamactor", "motion transfer", "character animation", "animate character", "image to video"],
             inputs=[

@@ -121,7 +121,7 @@ class PoseDraw(io.ComfyNode):
                 io.Combo.Input(
                     "fit", options=list(FITS), default="canvas",
                     tooltip="canvas: the frame the poses were found in, letterboxed. people: zoomed onto the box that encloses "
-                    "everyone over the whole clip, standing on the ground line, for drivers that are small in their frame. "
+                    "everyone over the whole clip, centred, standing on the lower margin, for drivers small in their frame. "
                     "crop: the frame the poses were found in, cropped as reference images are: for poses retargeted to one.",
                 ),
                 io.Boolean.Input("face", default=True, tooltip="Draw the 70 face points."),

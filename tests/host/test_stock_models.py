@@ -23,11 +23,12 @@ from toys import (
     feed_forward,
     link,
     lora,
+    node,
     random_state,
     save,
 )
 
-from headless.client import Client, Prompt
+from headless.client import Client, Prompt, files, id_by_title
 
 SIDE, LAYERS = 64, 5
 """Pixels, and layers: Wan-Animate has something for the face in every fifth."""
@@ -93,3 +94,12 @@ def test_it_runs_and_follows_the_poses(name: str, client: Client, shelf: Path, t
         assert all(frame.any() for frame in found["skeleton"]), "nobody is drawn"
     assert not torch.equal(first["skeleton"], second["skeleton"])
     assert (first["frames"] - second["frames"]).abs().mean() > 1e-4, "the model does not see the poses"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_prompt_can_be_typed_without_a_key(name: str, client: Client, shelf: Path) -> None:
+    """As the notes say it; the text is disconnected from Prompt in the toy."""
+    prompt = toy(name, shelf)
+    node(prompt, "Text fusion")["mode"] = "none"
+    outputs = client.run(prompt)
+    assert outputs[id_by_title(prompt, "Fused prompt")]["text"] == [""] and files(outputs[id_by_title(prompt, "Result")])

@@ -184,9 +184,13 @@ def test_poses_and_text_come_from_the_driving_video_itself(name: str) -> None:
     assert source("Driving poses", "images") == source("Text fusion", "driving") == "Seconds of the driver"
     assert source("Seconds of the driver", "video") == "Driving video" and inputs("Seconds of the driver")["start_time"] == 0
     assert source("Retarget", "reference_pose") == "Reference poses" and source("Reference poses", "images") == "Reference"
-    assert inputs("Driving poses")["fps"] == (24 if "hunyuan" in name else 16), "another rate than the model was trained at"
+    rate = 24 if "hunyuan" in name else 16
+    assert inputs("Driving poses")["fps"] == rate and re.search(rf" at {rate} (frames )?per second", note_of(name))
     assert inputs("Driving poses")["download"] is False, "nothing is fetched before the user says so"
     assert source("Text fusion", "reference") == "Reference" and source("Prompt", "text") == "Text fusion"
+    # as long as the text is shown, it is made, whatever Prompt is connected to
+    assert source("Fused prompt", "source") == "Text fusion"
+    assert "Or set mode = none in Text fusion, so that nobody is asked and no key is needed, disconnect text" in note_of(name)
     assert "GetVideoComponents" not in kinds(name), "it decodes every picture of a file to give its sound"
     if "Motion LoRA" in by_title:
         assert source("In-context conditioning", "audio") == "Driving poses" and source("Result", "video") == "Decode"
@@ -209,7 +213,7 @@ def test_poses_and_text_come_from_the_driving_video_itself(name: str) -> None:
 def test_a_pose_graph_gives_what_its_preset_trains_with(preset: str, name: str, tmp_path: Path) -> None:
     settings = from_values({"preset": preset, "out": str(tmp_path)}, preset)
     nodes = {node["_meta"]["title"]: node["inputs"] for node in load(name, "api").values()}
-    # as the direct teacher does it: first retargeted, then in the middle by the box if training was so
+    # as the direct teacher does it: first retargeted, then placed by the box if training was so
     assert nodes["Skeleton"]["fit"] == ("people" if settings.cache.augment.normalise > 0.5 else "crop")
     assert nodes["Skeleton"]["face"] and nodes["Skeleton"]["hands"] and nodes["Skeleton"]["style"] == "dwpose"
     assert nodes["Driving poses"]["fps"] == settings.clip.fps
