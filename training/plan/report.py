@@ -145,7 +145,7 @@ def suggested(settings: Config, memory: Any, card: float, most: int) -> dict[str
         ways.append("train.optimizer: adamw8bit")
     if train.batch > train.accumulate:
         ways.append(f"train.accumulate: {train.batch}, so that samples go through one by one")
-    ways += ["a smaller clip.sizes or clip.frames", "a train.batch that more devices can share"]
+    ways += ["a smaller clip.sizes or clip.frames", "a smaller train.rank", "a train.batch that more devices can share"]
     if most > 1 and (base != "full" or train.optimizer != "adamw"):
         ways.append("backbone.base: full and train.optimizer: adamw, which FSDP2 can share out")
     return {"devices": None, "how": "", "sharding": "", "memory": memory(1, False).total, "advice": ", ".join(ways)}
