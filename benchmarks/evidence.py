@@ -56,7 +56,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RECIPE, LORAS = ROOT / "training" / "recipes" / "marionette.yaml", ROOT / "runs" / "evidence"
 ROWS = (
     "pose_full", "pose_no_norm", "pose_no_bone", "pose_no_aug", "pose_temporal", "pose_no_text", "pose_concat_text",
-    "rgb_synthetic", "rgb_unfiltered", "rgb_cold", "rgb_ground_truth",
+    "pose_full_width", "rgb_synthetic", "rgb_unfiltered", "rgb_cold", "rgb_ground_truth",
 )  # fmt: skip
 GROUPS: dict[str, tuple[tuple[Plan, Plan], ...]] = {
     "human": (("human", "human"), ("human", "cartoon")),

@@ -37,6 +37,7 @@ COMPARISONS = (
     ("text over none", "pose_full", "pose_no_text", "human", True),
     ("text over none", "pose_full", "pose_no_text", "nonhuman", True),
     ("fused over concatenated text", "pose_full", "pose_concat_text", "human", True),
+    ("loss over the generated half alone", "pose_full", "pose_full_width", "human", False),
     ("rgb over pose", "rgb_synthetic", "pose_full", "nonhuman", True),
     ("rgb over its teacher", "rgb_synthetic", "pose_teacher", "human", True),
     ("rgb over its teacher", "rgb_synthetic", "pose_teacher", "nonhuman", True),

@@ -120,13 +120,13 @@ class PoseSequence:
         """The sequence on another canvas that it covers: aspect ratio kept, what stands out is beyond the canvas.
 
         In the host's arithmetic for a centre crop, whole pixels of the source at a time: poses lie on a picture that its nodes
-        have cropped.
+        have cropped. Where that would leave nothing of a thin canvas, which the host cannot crop, its middle two pixels stay.
         """
         own, wanted, x, y = self.width / self.height, width / height, 0, 0
         if own > wanted:
-            x = round((self.width - self.width * (wanted / own)) / 2)
+            x = min(round((self.width - self.width * (wanted / own)) / 2), (self.width - 1) // 2)
         else:
-            y = round((self.height - self.height * (own / wanted)) / 2)
+            y = min(round((self.height - self.height * (own / wanted)) / 2), (self.height - 1) // 2)
         scale = (width / (self.width - 2 * x), height / (self.height - 2 * y))
         frames = [[p.mapped(scale, (-x * scale[0], -y * scale[1])) for p in people] for people in self.frames]
         return PoseSequence(frames, height, width, self.tracked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import math
 import re
@@ -402,6 +403,16 @@ def test_cropping_covers_the_canvas_evenly(size: tuple[int, int]) -> None:
         # whole pixels of the source are cut off on both sides
         np.testing.assert_allclose(found[shown], expected[shown], atol=0.51 * scale)
         assert not unseen.any()
+
+
+@pytest.mark.parametrize("size", [(480, 832), (832, 480), (16, 8192), (8192, 16)])
+def test_something_is_left_of_the_thinnest_canvas(size: tuple[int, int]) -> None:
+    for height, width in itertools.product(range(1, 10), repeat=2):
+        body = np.zeros((BODY, 3))
+        body[:2] = [[width / 2, height / 2, 1], [width / 2 + 0.5, height / 2 + 0.5, 1]]
+        ((person,),) = from_body_joints(body[None], height, width).cropped(*size).frames
+        np.testing.assert_allclose(person.body[0, :2] * 2, size[::-1], rtol=1e-5, err_msg="the middle is another one")
+        assert (person.body[1, :2] <= np.array(size[::-1]) * (1 + 1e-5)).all(), f"less than a pixel of {width}x{height} is left"
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -142,17 +142,12 @@ def test_the_other_models_and_sampling(client: Client, server: HostServer, netwo
     ("inputs", "says"),
     [
         ({"model": "rtmw"}, ("2 weight file(s) are missing", "models", "yolox_m_8xb8-300e_humanart", "https://", "download")),
-        ({"device": "cuda"}, ("device is cuda, but onnxruntime", "expected CUDAExecutionProvider", "pip", "set device to cpu")),
         ({"detection_threshold": 0.95}, ("nobody was found in any of the 16 frames", "lower detection_threshold")),
         ({"min_confidence": 1.0}, ("nobody was found", "no joint in them", "lower min_confidence")),
         ({"fps": 0.01}, ("fps is 0.01", "expected 0.1 to 240")),
     ],
 )
 def test_what_it_refuses(client: Client, networks: None, clip: Any, inputs: dict[str, Any], says: tuple[str, ...]) -> None:
-    if inputs.get("device") == "cuda":
-        import onnxruntime
-
-        assert "CUDAExecutionProvider" not in onnxruntime.get_available_providers(), "this test is for onnxruntime without CUDA"
     prompt = from_video("clip.mp4", **inputs)
     prompt["draw"] = node("PreviewImage", images=["extract", 2])
     with pytest.raises(PromptFailed) as caught:
@@ -180,14 +175,39 @@ def test_cancelling_stops_it_between_frames(client: Client, server: HostServer, 
         if progress.title == "Extract" and progress.maximum:
             steps.append(progress.value)
             if not asked:
-                asked.append(time.monotonic())
                 client.interrupt()
+                asked.append(time.monotonic())
 
     with pytest.raises(PromptInterrupted) as caught:
         client.run(prompt, follow, timeout=120)
-    assert time.monotonic() - asked[0] < 2
+    assert time.monotonic() - asked[0] < 5, "a second, and the way back on a busy machine"
     assert caught.value.title == "Extract"
     assert steps[-1] < 1500
+
+
+def test_the_user_is_asked_after_each_frame(pack: ModuleType, alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import comfy.model_management
+
+    class Interrupted(Exception):
+        pass
+
+    write_networks(alone, 32, 32)
+    module = import_module(f"{pack.__name__}.dreamactor_core.extract.extractor")
+    original, looked_at = module.Extractor.detections, []
+
+    def detections(self: Any, given: np.ndarray) -> Any:
+        looked_at.append(given)
+        return original(self, given)
+
+    def ask() -> None:
+        if len(looked_at) == 3:
+            raise Interrupted
+
+    monkeypatch.setattr(module.Extractor, "detections", detections)
+    monkeypatch.setattr(comfy.model_management, "throw_exception_if_processing_interrupted", ask)
+    with pytest.raises(Interrupted):
+        extract(pack, as_images(*[draw(HEIGHT, WIDTH, [stander()])] * 6))
+    assert len(looked_at) == 3, "nobody was asked before the next frame"
 
 
 def test_3000_frames_of_a_file_are_not_in_memory_together(
@@ -290,22 +310,32 @@ def test_networks_are_loaded_once_and_again_when_their_file_changed(
     assert loaded[2:] == ["rtmpose-m_ap10k_256.onnx"]
 
 
-@pytest.mark.parametrize("nvidia", [True, False])
-def test_auto_takes_cuda_where_the_host_runs_on_it_and_not_on_an_amd_gpu(
-    pack: ModuleType, alone: Path, monkeypatch: pytest.MonkeyPatch, nvidia: bool
+@pytest.mark.parametrize(
+    ("device", "nvidia", "offered", "says"),
+    [
+        ("cuda", False, "CPUExecutionProvider", "device is cuda, but onnxruntime"),
+        ("auto", True, "CPUExecutionProvider", "device is auto on an NVIDIA GPU, but onnxruntime"),
+        ("auto", False, "CUDAExecutionProvider", ""),
+    ],
+    ids=["cuda", "auto on NVIDIA", "auto on AMD"],
+)
+def test_cuda_is_taken_when_asked_for_or_where_the_host_runs_on_it_and_not_on_an_amd_gpu(
+    pack: ModuleType, alone: Path, monkeypatch: pytest.MonkeyPatch, device: str, nvidia: bool, offered: str, says: str
 ) -> None:
-    """ROCm's torch calls its devices cuda as well."""
+    """ROCm's torch calls its devices cuda as well. What this machine's onnxruntime offers makes no difference."""
     import comfy.model_management
+    import onnxruntime
 
     write_networks(alone)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [offered])
     monkeypatch.setattr(comfy.model_management, "get_torch_device", lambda: torch.device("cuda", 0))
     monkeypatch.setattr(comfy.model_management, "is_nvidia", lambda: nvidia)
     images = as_images(draw(HEIGHT, WIDTH, [stander()]))
-    if nvidia:
-        with pytest.raises(RuntimeError, match="device is auto on an NVIDIA GPU, but onnxruntime"):
-            extract(pack, images, device="auto")
+    if says:
+        with pytest.raises(RuntimeError, match=f"{says}.* expected CUDAExecutionProvider.* pip .*set device to cpu"):
+            extract(pack, images, device=device)
     else:
-        assert "device: cpu" in extract(pack, images, device="auto")[3]
+        assert "device: cpu, CPUExecutionProvider" in extract(pack, images, device=device)[3]
 
 
 @pytest.mark.parametrize("kind", ["cut", "page", "other"])

@@ -86,9 +86,12 @@ def test_three_texts_and_free_runs_after(client: Client, server: HostServer, ser
     assert shown(client.run(text_prompt(service, seed))) == expected
     assert [request.pictures for request in service.requests] == [9, 1, 0], "17 frames at 8 a second, shown at 4"
     assert shown(client.run(text_prompt(service, seed))) == expected
-    requests.post(f"{server.url}/free", json={"free_memory": True, "unload_models": True}, timeout=10).raise_for_status()
-    time.sleep(2)  # the host forgets what it has run when it finds the time
-    assert shown(client.run(text_prompt(service, seed))) == expected
+    client.free()
+    ran: set[str] = set()
+    deadline = time.monotonic() + 60
+    while "text" not in ran:  # the host forgets what it has run when it finds the time
+        assert time.monotonic() < deadline, "it remembers the texts for a minute"
+        assert shown(client.run(text_prompt(service, seed), lambda step: ran.add(step.node_id))) == expected
     assert len(service.requests) == 3, "a run asked again"
     sent = service.requests[0].headers
     assert KEY in sent.get("authorization", "") + sent.get("x-goog-api-key", "")
@@ -176,13 +179,16 @@ def test_cancelling_a_hanging_service(client: Client, service: Any) -> None:
         deadline = time.monotonic() + 60
         while not service.requests and time.monotonic() < deadline:
             time.sleep(0.05)
-        moment.append(time.monotonic())
         client.interrupt()
+        moment.append(time.monotonic())
 
-    threading.Thread(target=interrupt, daemon=True).start()
+    asking = threading.Thread(target=interrupt, daemon=True)
+    asking.start()
     with pytest.raises(PromptInterrupted):
         client.run(text_prompt(service, 700), timeout=100)
-    assert time.monotonic() - moment[0] < 1.5, "a second, and the way there and back"
+    stopped = time.monotonic()
+    asking.join(60)
+    assert stopped - moment[0] < 5, "a second, and the way back on a busy machine; it would hang for a minute"
 
 
 def test_keypoints_need_no_service(client: Client) -> None:

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
@@ -25,11 +25,12 @@ BAD_MOTION = "She waves.\nShe wears a red coat."
 
 @dataclass(frozen=True)
 class Request:
-    """What arrived."""
+    """What arrived, and when: seconds of `time.monotonic`."""
 
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
+    came: float = field(default_factory=time.monotonic)
 
     @property
     def texts(self) -> list[str]:

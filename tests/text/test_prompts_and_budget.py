@@ -15,7 +15,101 @@ from dreamactor_core.text.budget import Budget, encode
 from dreamactor_core.text.checks import CONNECTIVES, FUSED_OPENING, OPENING
 from dreamactor_core.text.errors import BadAnswerError, TextError
 from dreamactor_core.text.fusion import ON_BAD_ANSWER, Texts, check_connected, check_given, make_texts
-from dreamactor_core.text.prompts import LANGUAGES, SHIPPED, Language, frames_in_words, load_prompts, version_of
+from dreamactor_core.text.prompts import LANGUAGES, SHIPPED, TASKS, Language, Task, frames_in_words, load_prompts, version_of
+
+# What the paper's three prompts ask for, and where ours say it, in English and in Chinese.
+REQUIRED: dict[Task, dict[str, tuple[str, str]]] = {
+    "motion": {
+        "how the subject moves": ("how the subject moves", "主体是怎样动的"),
+        "no appearance": ("What to leave out\n- Everything about looks", "不要写的内容\n- 一切外观"),
+        "no gender": ('- Gender. Say "the character"', "- 性别。只说“角色”"),
+        "every key pose of face, hands and body": (
+            "Every key pose of the face, the hands and the whole body", "面部、双手和全身的每一个关键姿势",
+        ),
+        "how poses change": ("how one pose turns into the next", "一个姿势如何变成下一个"),
+        "each hand by itself": ("For each hand", "每只手"),
+        "the way the back of the hand faces": ("which way the back of the hand faces", "手背朝向哪里"),
+        "where the hand is": ("where the hand is relative to the body", "手在身体的什么位置"),
+        "what the hand touches": ("what it touches or holds", "碰到或拿着什么"),
+        "the first five seconds": ("The first five seconds only", "只写前五秒"),
+        "expressions over time": ("The expression of the face and how it changes over time", "面部表情以及它随时间的变化"),
+        "speaking and the like": ("the subject speaks, sings, laughs, breathes or chews", "主体说话、唱歌、大笑、明显地呼吸或咀嚼"),
+        "one paragraph without line breaks": ("One paragraph without line breaks", "只写一段，不换行"),
+        "the opening": (
+            "begins with exactly these words: In the video, the character's initial pose is",
+            "以这几个字开头：视频中，角色的初始姿势是",
+        ),
+        "four steps in their order": (
+            'in this order and with these words: "Subsequently," then "Then," then "After that," then "Finally,"',
+            "依次以“随后，”“接着，”“之后，”“最后，”开头",
+        ),
+    },
+    "appearance": {
+        "what the character looks like": ("what its character looks like", "其中角色的外观"),
+        "gender": ("- Gender;", "- 性别；"),
+        "or that it cannot be told": ('where it cannot be told, write "undistinguishable"', "看不出来时写“性别无法分辨”"),
+        "no action or posture": (
+            "What to leave out\n- What the character does: action, posture", "不要写的内容\n- 角色在做什么：动作、姿态",
+        ),
+        "hair": ("- Hair or fur", "- 头发或皮毛"),
+        "eyes, brows and lips": ("Eyes, eyebrows, lips", "眼睛、眉毛、嘴唇"),
+        "what the face wears": (
+            "glasses, make-up, piercings and whatever else is on the face", "眼镜、妆容、面部饰物以及脸上的其他东西",
+        ),
+        "clothes and accessories": ("Clothes from top to bottom and every accessory", "从上到下的衣着和每一件配饰"),
+        "held objects": ("Objects that the character holds or carries", "角色手持或携带的物品"),
+        "skin tone and build": ("Skin tone and build", "肤色和体型"),
+        "one paragraph": ("One paragraph without line breaks", "只写一段，不换行"),
+    },
+    "fusion": {
+        "the picture's character makes the video's movement": (
+            "the character of the picture makes the movement of the video", "图片中的角色做出视频中的动作",
+        ),
+        "all of the appearance": ("- All of the appearance.", "- 全部外观，"),
+        "all of the motion": ("- All of the movement,", "- 全部动作，"),
+        "interaction with the surroundings": ("its contacts with the surroundings", "与周围环境的接触"),
+        "nothing changed but parts of the body": (
+            "Change nothing but the names of the parts of the body", "除下文所说的身体部位名称外，什么都不改",
+        ),
+        "biologically sensible": ("It must remain possible for a living body of its kind", "必须符合这种生物的身体条件"),
+        "the picture decides how many": ("The picture decides", "以图片为准"),
+        "many onto one": (
+            "several subjects and the picture has one character, take the movement of the most prominent subject only",
+            "视频中有几个主体而图片中只有一个角色时，只取最突出的那个主体的动作",
+        ),
+        "one onto many": (
+            "the video has one subject and the picture has several characters, all of them make that movement",
+            "视频中只有一个主体而图片中有几个角色时，所有角色都做这个动作",
+        ),
+        "a bird has no hands": (
+            "a bird: arms become wings, feet become claws. Never write hand, palm, fist",
+            "鸟来做：手臂换成翅膀，脚换成爪子。不要出现手、手掌、拳头",
+        ),
+        "a quadruped has paws": (
+            "a cat, a dog or another four-legged animal: hands and arms become forelegs, legs become hind legs, the palm becomes "
+            "the paw",
+            "猫、狗或其他四足动物来做：手和手臂换成前腿，腿换成后腿，手掌换成爪垫",
+        ),
+        "other bodies": (
+            "Any other body: upper limbs become forelimbs or feelers, lower limbs become hind limbs or whatever it stands on",
+            "其他身体：上肢换成前肢或触须，下肢换成后肢或支撑身体的部分",
+        ),
+        "what has no counterpart": (
+            "What has no counterpart in the character's body is left out", "角色的身体没有对应部位的，就省去",
+        ),
+        "one fluent paragraph": ("One fluent paragraph without line breaks", "只写通顺的一段，不换行"),
+        "the opening": ('It begins with the words "In the video, a" or "In the video, an"', "以“视频中，一”开头"),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("task", TASKS)
+def test_the_prompts_ask_for_what_the_paper_asks_for(task: Task, language: Language) -> None:
+    text = load_prompts(language).texts[task]
+    said = {what: {"en": english, "zh": chinese}[language] for what, (english, chinese) in REQUIRED[task].items()}
+    missing = [what for what, words in said.items() if words not in text]
+    assert not missing, f"the prompt does not ask for {missing}; if it says so in other words, say them here"
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +128,9 @@ def test_a_server_that_does_not_answer_is_lost(tmp_path: Path) -> None:
     draw(tmp_path / "clips")
     settings = config(tmp_path, teacher="comfyui", workflow=str(WORKFLOW), inputs=INPUTS, same_kind=False)
     units = plan_units(settings, *manifests(settings), comfyui.check(settings))
-    teacher = comfyui.ComfyTeacher(settings, "127.0.0.1:9", None)
-    with pytest.raises(Lost, match=r"127\.0\.0\.1:9 is gone"):
-        list(teacher.make(Package((units[0],), frozenset([units[0].id]))))
+    with socket.socket() as taken:  # and not listened to: nobody answers there, and nobody else can take it meanwhile
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        teacher = comfyui.ComfyTeacher(settings, address, None)
+        with pytest.raises(Lost, match=f"{re.escape(address)} is gone"):
+            list(teacher.make(Package((units[0],), frozenset([units[0].id]))))
