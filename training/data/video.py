@@ -163,7 +163,7 @@ def read(info: VideoInfo, wanted: Sequence[int], reader: Reader | None = None) -
     Raises:
         Drop: the file ended early, or cannot be decoded any more.
     """
-    pictures = _by_decord if (reader or "decord") == "decord" else _by_av
+    pictures = _by_decord if (reader or readers()[0]) == "decord" else _by_av
     last, picture = -1, np.zeros(0)
     source = pictures(info, np.unique(wanted).tolist())
     for index in wanted:
