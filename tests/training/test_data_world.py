@@ -15,7 +15,7 @@ from dreamactor_core.poses import from_pose_keypoint, read_pose_file
 from training import manifest
 from training.config import Config, load, validated
 from training.data import build
-from training.data.video import look_through, read
+from training.data.video import look_through, read, readers
 from training.data.world import Shape, scenes
 from training.errors import UserError
 from training.marionette.world import FRAMES, HEIGHT, LEAD_IN, WIDTH
@@ -35,7 +35,7 @@ PLANS = ("human", "cartoon", "quadruped", "bird")
 SHAPE = Shape(HEIGHT, WIDTH, FRAMES, LEAD_IN)
 
 
-@pytest.mark.parametrize("reader", ["decord", "av"])
+@pytest.mark.parametrize("reader", readers())
 def test_indices_mean_their_scenes_and_files_are_lossless(reader: str, tmp_path: Path) -> None:
     settings = config(tmp_path, count=5, first=14)
     samples = build.build(settings)
