@@ -64,7 +64,7 @@ GROUPS: dict[str, tuple[tuple[Plan, Plan], ...]] = {
 }
 """Driver's and reference's body plan, in turn."""
 ELSEWHERE = "human_elsewhere"
-"""Human drivers filmed from another place: their skeletons are put in the middle by their box, as Pose Draw does."""
+"""Human drivers filmed from another place: their skeletons are centred by their box, as Pose Draw does."""
 SKELETON = "nonhuman_skeleton"
 """Non-human drivers as an estimator that knows animals sees them."""
 TEACHER = "pose_teacher"

@@ -23,7 +23,7 @@ _COLUMNS = (
 _ENDS = ("rgb_synthetic", "rgb_ground_truth")
 _GROUPS = {
     "human": "Human drivers (of humans and cartoons)",
-    "human_elsewhere": "Human drivers filmed from another place: skeletons put in the middle by their box",
+    "human_elsewhere": "Human drivers filmed from another place: skeletons centred by their box",
     "nonhuman": "Non-human drivers (quadrupeds, birds); skeletons are those that an estimator of people finds: none",
     "nonhuman_skeleton": "Non-human drivers, with the skeletons of an estimator that knows animals",
 }

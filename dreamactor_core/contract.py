@@ -128,7 +128,7 @@ class Contract:
 
     @property
     def mostly_normalised(self) -> bool:
-        """Whether skeletons are to be put in the middle by their box: what most of training looked like."""
+        """Whether skeletons are to be centred by their box, standing on the lower margin: what most of training looked like."""
         return self.normalised > 0.5
 
     def to_metadata(self) -> dict[str, str]:

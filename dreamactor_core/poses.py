@@ -120,7 +120,7 @@ class PoseSequence:
         """The sequence on another canvas that it covers: aspect ratio kept, what stands out is beyond the canvas.
 
         In the host's arithmetic for a centre crop, whole pixels of the source at a time: poses lie on a picture that its nodes
-        have cropped. Where that would leave nothing of a thin canvas, which the host cannot crop, its middle two pixels stay.
+        have cropped. Where that would leave nothing of a thin canvas, which the host cannot crop, its middle pixel or two stay.
         """
         own, wanted, x, y = self.width / self.height, width / height, 0, 0
         if own > wanted:

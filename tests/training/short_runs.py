@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from drawn_clips import write_run
 from safetensors.torch import load_file
@@ -50,7 +51,17 @@ def by_two(run: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += ["-m", "training", "train", str(run)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        out, err = process.communicate(timeout=400)
+    except BaseException:  # one that hangs would keep the processors from all that comes after it
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+        process.kill()
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 def furthest(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:

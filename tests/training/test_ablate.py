@@ -45,7 +45,7 @@ def test_the_shipped_recipe_is_the_paper_s_table() -> None:
     seen = {row: ablate.settings_of(made, row).train for row in ("rgb_synthetic", "rgb_cold", "rgb_unfiltered")}
     assert len({train.cache for train in seen.values()}) == 1
     kept = Path("runs/evidence/synthetic/kept/manifest.jsonl")
-    assert [train.only for train in seen.values()] == [kept, kept, None], "the filter is all that these differ in"
+    assert [train.only for train in seen.values()] == [kept, kept, None], "one cache; the filter chooses for two"
 
 
 def test_no_run_but_the_ceiling_sees_a_true_pair() -> None:

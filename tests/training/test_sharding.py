@@ -61,8 +61,7 @@ def free_port() -> int:
 
 def process(rank: int, folder: str, name: str, port: int) -> None:
     with_halves(rank, folder, name, port)
-    parallel.ended()
-    os._exit(0)  # torch keeps the mesh of FSDP2 and so the threads of gloo, which may abort while Python ends
+    parallel.ended("fsdp2")
 
 
 def with_halves(rank: int, folder: str, name: str, port: int) -> None:

@@ -231,11 +231,12 @@ def test_skeletons_made_in_training_are_those_of_the_cache(
 def test_the_average_of_the_weights_is_what_is_saved(world: Path, tmp_path: Path) -> None:
     """It begins with the first weights and leans on later ones the more, the fewer there were."""
     trained(world, tmp_path / "live", ema=0)
-    run = run_file(world, tmp_path, ema=0.9)
+    run = run_file(world, tmp_path, ema=0.15)
     Trainer(config.load(run)).save(0)
     expected = load_file(tmp_path / "train" / "lora.safetensors")
     for step in (1, 2):
-        weights, decay = load_file(tmp_path / "live" / "train" / f"lora_{step:06d}.safetensors"), step / (step + 9)
+        weights = load_file(tmp_path / "live" / "train" / f"lora_{step:06d}.safetensors")
+        decay = min(0.15, step / (step + 9))  # 0.1, then no more than what is asked for
         expected = {key: decay * expected[key] + (1 - decay) * weights[key] for key in weights}
     assert main(["train", str(run)]) == 0
     assert furthest(load_file(tmp_path / "train" / "lora.safetensors"), expected) < 1e-6
@@ -258,7 +259,8 @@ def test_an_optimizer_of_8_bits_goes_on_where_it_was(world: Path, tmp_path: Path
 @pytest.mark.parametrize("sharding", ["none", "fsdp2"])
 def test_two_processes_are_one(sharding: str, world: Path, four: Path, tmp_path: Path) -> None:
     """The same global batch, each process's half of it in two micro-batches; and two processes go on from where they stopped."""
-    for steps in (1, 2):
+    stops = (2,) if sharding == "none" else (1, 2)
+    for steps in stops:
         done = by_two(run_file(world, tmp_path, batch=4, accumulate=2, sharding=sharding, steps=steps))
         assert done.returncode == 0, done.stderr[-3000:]
         assert "2 processes" in done.stdout
@@ -266,7 +268,8 @@ def test_two_processes_are_one(sharding: str, world: Path, four: Path, tmp_path:
     one, two = (by_step(out, "validation_loss") for out in (four, tmp_path))
     assert one == pytest.approx(two, abs=1e-4)
     each, both = by_step(tmp_path, "loss"), by_step(four, "loss")
-    assert (each[1] + each[2]) / 2 == pytest.approx(both[2], abs=1e-4), "of one call there is the mean of both steps"
+    assert tuple(each) == stops, "of one call there is the mean of both steps"
+    assert sum(each.values()) / len(each) == pytest.approx(both[2], abs=1e-4)
     # weights hardly tell the scale of gradients, which AdamW divides by: its moments do
     one, two = (
         {key: value for key, value in load_file(out / "train" / "state.safetensors").items() if key.endswith("/exp_avg")}

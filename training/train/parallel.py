@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -30,15 +31,22 @@ def started(settings: Config) -> Accelerator:
     return accelerator
 
 
-def ended() -> None:
+def ended(sharding: str = "none") -> None:
     """Parts the processes of a run. Each calls this when all is done and it holds neither network nor optimizer any more.
 
-    Without it the threads of gloo, which answer the others, may still hold tensors when Python ends, and abort the process.
+    Without it the threads of gloo, which answer the others, may still hold tensors when Python ends, and abort the process. With
+    `fsdp2` torch keeps the group all the same: on the CPU the process is ended here, without Python's own end.
     """
-    if torch.distributed.is_initialized():
-        gc.collect()  # a network refers to its group in circles
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
+    if not torch.distributed.is_initialized():
+        return
+    gc.collect()  # a network refers to its group in circles
+    torch.distributed.barrier()
+    kept = sharding == "fsdp2" and torch.distributed.get_backend() == "gloo"
+    torch.distributed.destroy_process_group()
+    if kept:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def check(accelerator: Accelerator, settings: Config) -> None:

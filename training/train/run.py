@@ -16,6 +16,7 @@ from pathlib import Path
 
 from training import config, devices
 from training.config import Config
+from training.errors import UserError
 from training.processes import alone
 from training.train import parallel
 from training.train.loop import LOG, LORA, Trainer, folder_of
@@ -54,8 +55,9 @@ def summary(settings: Config, folder: Path, seconds: float, device: str, process
 
 
 def main(options: argparse.Namespace) -> int:
-    train(config.load(options.config))
-    parallel.ended()
+    settings = config.load(options.config)
+    train(settings)
+    parallel.ended(settings.train.sharding)
     return 0
 
 
@@ -71,7 +73,14 @@ def train(settings: Config) -> None:
         if trainer.main:
             config.save(settings, folder)
         trainer.run()
-        if trainer.main:
-            text = summary(settings, folder, time.time() - started, str(accelerator.device), accelerator.num_processes)
-            (folder / SUMMARY).write_text(text, "utf-8")
-            print(text, end="")
+        seconds = time.time() - started
+
+        def tell() -> None:
+            text = summary(settings, folder, seconds, str(accelerator.device), accelerator.num_processes)
+            try:
+                (folder / SUMMARY).write_text(text, "utf-8")
+            except OSError as error:
+                raise UserError(f"{folder / SUMMARY} can't be written ({error}); the training is finished and saved") from error
+            print(text, end="", flush=True)
+
+        parallel.from_main(accelerator, tell)
