@@ -61,15 +61,17 @@ def test_a_full_disk_is_said_in_words(clips: Path, tmp_path: Path, monkeypatch: 
         build(settings)
 
 
-def test_killed_at_any_moment_it_goes_on(clips: Path, tmp_path: Path) -> None:
+def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
     """Two processes, of which only the one that started them is killed, twice: they end by themselves, and the shards are those
     of an unbroken run."""
-    cache = {"manifest": str(clips), "shard": 1, "validation_share": 0.2, "augment": PLAIN, "workers": 2}
+    write_clips(tmp_path / "clips", 9)  # so many that several are left, however far the processes go on after they were counted
+    manifest = tmp_path / "clips" / "manifest.jsonl"
+    cache = {"manifest": str(manifest), "shard": 1, "validation_share": 0.2, "augment": PLAIN, "workers": 2}
     whole = write_run(tmp_path / "whole.yaml", tmp_path / "whole", cache=cache)
     assert main(["cache", str(whole)]) == 0
     parts = write_run(tmp_path / "parts.yaml", tmp_path / "parts", cache=cache)
     command = [sys.executable, "-m", "training", "cache", str(parts)]
-    folder = tmp_path / "parts" / "cache" / "train"
+    folder, total = tmp_path / "parts" / "cache" / "train", len(list(tmp_path.glob("whole/cache/train/*.safetensors")))
     for after in (1, 2):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 120
@@ -86,7 +88,7 @@ def test_killed_at_any_moment_it_goes_on(clips: Path, tmp_path: Path) -> None:
         for child in left:
             child.kill()
         assert len(children) >= 2 and not left
-    assert len(list(folder.glob("*.safetensors"))) < 4, "it was killed before it was done"
+    assert len(list(folder.glob("*.safetensors"))) < total, "it was killed before it was done"
     assert subprocess.run(command, capture_output=True).returncode == 0
     assert hashes(tmp_path / "parts") == hashes(tmp_path / "whole")
 

@@ -33,13 +33,16 @@ ROOT = Path(__file__).resolve().parents[2]
 COUNT = 6
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("in")
-    for number in range(COUNT):
+def drawn(folder: Path, count: int) -> Path:
+    for number in range(count):
         videos.write(folder / f"{number:02d}.mp4", videos.moving(75, 120, 80, shot=number), 24)
     (folder / "bad.mp4").write_bytes(b"")
     return folder
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return drawn(tmp_path_factory.mktemp("in"), COUNT)
 
 
 def config(source: Path, out: Path, workers: int = 1) -> Config:
@@ -66,10 +69,19 @@ def started(source: Path, out: Path, workers: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """Videos whose making is still far from its end when it is killed, and what an unbroken run makes of them."""
+    source, out = drawn(tmp_path_factory.mktemp("many"), 2 * COUNT), tmp_path_factory.mktemp("whole")
+    build.build(config(source, out))
+    return source, made(out)
+
+
 @pytest.mark.parametrize(("workers", "moments"), [(1, (1, 4)), (2, (2,))])
 def test_killed_and_called_again_it_ends_the_same(
-    workers: int, moments: tuple[int, ...], source: Path, unbroken: dict[str, str], tmp_path: Path
+    workers: int, moments: tuple[int, ...], many: tuple[Path, dict[str, str]], tmp_path: Path
 ) -> None:
+    source, unbroken = many
     journal, finished = tmp_path / "clips" / NAME, 0
     for after in moments:  # units that are finished when it is killed
         process = started(source, tmp_path, workers)

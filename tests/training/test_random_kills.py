@@ -1,6 +1,7 @@
 """SIGKILL at random moments: whatever a verb was at, the same command then ends with the bytes of an unbroken run.
 
-One moment a verb; as many as the environment variable DREAMACTOR_KILLS says when it is set:
+One moment a verb; as many as the environment variable DREAMACTOR_KILLS says when it is set, and other ones each time, unless
+DREAMACTOR_KILLS_SEED is what a failed test has named as its seed:
 
     DREAMACTOR_KILLS=20 python3 run.py test tests/training/test_random_kills.py
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import multiprocessing
 import os
 import sys
@@ -20,19 +22,21 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-import yaml
-from drawn_clips import PLAIN, write_clips, write_run
-from synthesis import draw, values
-from synthetic_pairs import write_config, write_pairs
+from drawn_clips import write_clips
+from scoring import Always, environment  # noqa: F401 - a fixture is used by being here
+from stand_ins import Request, StandIn, says
+from verb_runs import MADE, PAIRS, cache_run, digests, score_run, synthesize_run, train_run
 
 from training.__main__ import VERBS, main
+from training.config import GRADES
 from training.synthesize.records import Folder
 
 KILLS = int(os.environ.get("DREAMACTOR_KILLS", "1"))
+SEED = int(os.environ.get("DREAMACTOR_KILLS_SEED") or int.from_bytes(os.urandom(4), "big"))
 TRIES = 4  # to strike a run before its end
-TRAIN = {
-    "steps": 4, "batch": 2, "rank": 4, "every": 1, "compile": False, "sample_sheets": 0, "validate_on": 2, "ema": 0.9,
-}  # fmt: skip
+pytestmark = pytest.mark.timeout(900 * (1 + KILLS))
+Check = Callable[[], None]
+"""What must hold of a run that was gone on with, and was noted when it was killed."""
 
 
 @pytest.fixture(scope="module")
@@ -49,28 +53,9 @@ def cached(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "cache"
 
 
-def cache_run(clips: Path, out: Path) -> Path:
-    cache = {"manifest": str(clips), "shard": 1, "validation_share": 0.34, "augment": PLAIN, "workers": 2}
-    return write_run(out / "run.yaml", out, cache=cache)
-
-
-def train_run(cached: Path, out: Path) -> Path:
-    return write_run(out / "run.yaml", out, cache={"augment": PLAIN}, train=TRAIN | {"cache": str(cached)})
-
-
-def score_run(out: Path) -> Path:
-    write_pairs(out / "run" / "synthetic", 5)
-    return write_config(out, score={"measures": ["flicker", "motion_flow"], "workers": 2})
-
-
-def synthesize_run(out: Path) -> Path:
-    draw(out / "clips")
-    path = out / "run.yaml"
-    path.write_text(yaml.safe_dump(values(out, same_kind=False, count=5, workers=2)), "utf-8")
-    return path
-
-
-def _run(verb: str, path: str) -> None:
+def _run(verb: str, path: str, variables: dict[str, str]) -> None:
+    os.environ.clear()  # those of the server of processes are of the time when it was started
+    os.environ.update(variables)
     if hasattr(os, "setsid"):
         os.setsid()  # so that whatever it starts can be found, and ended with it
     sys.exit(main([verb, path]))
@@ -82,7 +67,7 @@ def _started(verb: str, path: Path) -> BaseProcess:
     if sys.platform != "win32":
         verbs = [VERBS[name][0] for name in ("cache", "train", "score", "synthesize")]
         context.set_forkserver_preload(["torch", "diffusers", *verbs])
-    process = context.Process(target=_run, args=(verb, str(path)))
+    process = context.Process(target=_run, args=(verb, str(path), dict(os.environ)))
     process.start()
     return process
 
@@ -114,11 +99,6 @@ def _lives(process: psutil.Process) -> bool:
         return False
 
 
-def _digests(out: Path, patterns: tuple[str, ...]) -> dict[str, str]:
-    found = sorted(path for pattern in patterns for path in out.glob(pattern) if path.is_file())
-    return {path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
-
-
 def finished_clips(out: Path) -> list[Path]:
     """Clips of `synthesize` that a run need not make again: those with their record."""
     folder = Folder(out / "synthetic")
@@ -126,67 +106,103 @@ def finished_clips(out: Path) -> list[Path]:
     return [folder.path / str(record["clip"]) for record in records if record is not None]
 
 
+def unwritten(kept: list[Path]) -> Check:
+    """Files of a broken-off run that must not be written again."""
+    written = {path: path.stat().st_mtime_ns for path in kept}
+
+    def check() -> None:
+        assert {path: path.stat().st_mtime_ns for path in written} == written
+
+    return check
+
+
+def timed(verb: str, path: Path) -> float:
+    """Seconds that a run takes to its end."""
+    begun = time.monotonic()
+    process = _started(verb, path)
+    process.join()
+    assert process.exitcode == 0
+    return time.monotonic() - begun
+
+
 def killed_and_resumed(
-    verb: str,
-    make: Callable[[Path], Path],
-    patterns: tuple[str, ...],
-    folder: Path,
-    kept: Callable[[Path], list[Path]] = lambda out: [],
+    verb: str, make: Callable[[Path], Path], folder: Path, noted: Callable[[Path], Check] = lambda out: lambda: None
 ) -> None:
-    """`patterns`: of the files that must agree. `kept`: those of a broken-off run that must not be written again."""
+    """`noted`: called with the folder of a run that was killed, before the run is gone on with; what it returns, after."""
 
     def prepared(name: str) -> tuple[Path, Path]:
         out = folder / name
         out.mkdir()
         return out, make(out)
 
+    print(f"DREAMACTOR_KILLS_SEED={SEED} draws the same shares of a run again")
+    patterns, rng = MADE[verb], np.random.default_rng(SEED)
     out, path = prepared("whole")
-    for _ in range(2):  # the second, which finds all done, so that the server of processes is warm when the time is taken
-        begun = time.monotonic()
-        process = _started(verb, path)
-        process.join()
-        assert process.exitcode == 0
-    shortest = time.monotonic() - begun
-    whole = _digests(out, patterns)
-    assert all(_digests(out, (pattern,)) for pattern in patterns), "each has files to compare"
+    timed(verb, path)
+    shortest = timed(verb, path)  # finds all done; by now the server of processes is warm
+    whole = digests(out, patterns)
+    assert all(digests(out, (pattern,)) for pattern in patterns), "each has files to compare"
     out, path = prepared("timed")
-    begun = time.monotonic()
-    process = _started(verb, path)
-    process.join()
-    longest = time.monotonic() - begun
-    assert _digests(out, patterns) == whole, "two unbroken runs agree"
-    rng = np.random.default_rng(0)
+    longest = timed(verb, path)
+    assert digests(out, patterns) == whole, "two unbroken runs agree"
     for moment in range(KILLS):
-        for attempt in range(TRIES):  # on a busy machine no two runs take equally long
+        for attempt in range(TRIES):
             out, path = prepared(f"{moment}-{attempt}")
+            least, most = 0.5 * min(shortest, longest), 0.95 * longest / max(1, attempt)
+            begun = time.monotonic()
             process = _started(verb, path)
-            process.join(rng.uniform(0.5 * shortest, 0.95 * longest) / (attempt + 1))
+            process.join(rng.uniform(least, max(least, most)))
+            taken = time.monotonic() - begun
             if _kill(process, with_children=verb == "synthesize"):  # Ray ends its own in its own time
                 break
+            assert process.exitcode == 0
+            longest = min(longest, taken)  # on a busy machine no two runs take equally long
         else:
             pytest.fail(f"{verb} was over before it was killed, {TRIES} times")
-        written = {path: path.stat().st_mtime_ns for path in kept(out)}
-        process = _started(verb, path)
-        process.join()
-        assert process.exitcode == 0
-        assert _digests(out, patterns) == whole
-        assert {path: path.stat().st_mtime_ns for path in written} == written
+        print(f"killed after {taken:.2f} of {longest:.2f} s")
+        check = noted(out)
+        timed(verb, path)
+        assert digests(out, patterns) == whole
+        check()
     print(f"{verb}: killed {KILLS} times while it was at work; a run takes {longest:.1f} s")
 
 
 def test_cache(clips: Path, tmp_path: Path) -> None:
-    killed_and_resumed("cache", lambda out: cache_run(clips, out), ("cache/**/*.safetensors",), tmp_path)
+    killed_and_resumed("cache", lambda out: cache_run(clips, out), tmp_path)
 
 
 def test_train(cached: Path, tmp_path: Path) -> None:
-    killed_and_resumed("train", lambda out: train_run(cached, out), ("train/*.safetensors",), tmp_path)
+    killed_and_resumed("train", lambda out: train_run(cached, out), tmp_path)
 
 
 def test_score(tmp_path: Path) -> None:
-    killed_and_resumed("score", score_run, ("run/scores/manifest.jsonl",), tmp_path)
+    """With a service, which is asked for what it has not answered, and for nothing else: an answer is paid for."""
+    served = "openai_compatible"
+
+    def answers(stand_in: StandIn, handler: object, request: Request) -> None:
+        time.sleep(0.2)
+        score = 1 + int(hashlib.sha256(json.dumps(request.body).encode()).hexdigest(), 16) % 5
+        says(json.dumps({"score": score}))(stand_in, handler, request)
+
+    with StandIn(served) as service:
+        service.script = Always(answers)
+        settings = {"service": served, "model": "grader", "base_url": service.url, "dimensions": list(GRADES)}
+
+        def noted(out: Path) -> Check:
+            time.sleep(1)  # what the killed one has sent may still be on its way
+            kept, asked = list(out.glob("run/scores/answers/*.json")), len(service.requests)
+
+            def check() -> None:
+                again, left = len(service.requests) - asked, PAIRS * len(GRADES) - len(kept)
+                assert again == left
+
+            return check
+
+        killed_and_resumed("score", lambda out: score_run(out, **settings), tmp_path, noted)
+    grades = [json.loads(line)["scores"] for line in (tmp_path / "whole" / "run" / "scores" / "manifest.jsonl").open()]
+    assert len({grade[name] for grade in grades for name in GRADES}) > 1, "another grade would be seen"
 
 
 def test_synthesize(tmp_path: Path) -> None:
-    made = ("synthetic/manifest.jsonl", "synthetic/clips/**/*", "synthetic/units/**/*", "synthetic/references/*")
-    killed_and_resumed("synthesize", synthesize_run, made, tmp_path, finished_clips)
-    assert len(finished_clips(tmp_path / "whole")) == 5
+    killed_and_resumed("synthesize", synthesize_run, tmp_path, lambda out: unwritten(finished_clips(out)))
+    assert len(finished_clips(tmp_path / "whole")) == PAIRS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import ipaddress
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
+import psutil
 import pytest
 
 HERE = Path(__file__).resolve().parent
@@ -175,10 +177,31 @@ def test_a_name_from_outside_is_refused(server: Running, host: str) -> None:
 
 def test_it_listens_on_this_machine_alone(server: Running) -> None:
     assert server.address.startswith("http://127.0.0.1:") and len(server.path) > 24
-    for number in {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)} - {"127.0.0.1"}:
-        if not number.startswith("127."):
-            with pytest.raises(OSError), socket.create_connection((number, server.port), 2):  # noqa: B017, PT011, RUF100
-                pass
+    process = psutil.Process(server.process.pid)
+    found = [one for each in (process, *process.children(recursive=True)) for one in each.net_connections("inet")]
+    listening = [one.laddr for one in found if one.status == psutil.CONN_LISTEN]
+    assert server.port in [port for _, port in listening]
+    assert all(ipaddress.ip_address(address).is_loopback for address, _ in listening), listening
+
+
+def test_every_key_and_button_of_the_page_does_something() -> None:
+    """What the page names is what its script listens to, and a button's key does what the button does."""
+    page, script = ((ROOT / "training" / "review" / name).read_text("utf-8") for name in ("page.html", "page.js"))
+    acts, keys = (re.search(rf"const {name} = {{(.*?)}};", script, re.S)[1] for name in ("acts", "keys"))
+    acts = set(re.findall(r"(?:^|,)\s*(\w+)(?=[:,])", acts))
+    does = {quoted or plain: act for quoted, plain, act in re.findall(r'(?:"([^"]+)"|(\w+)): "(\w+)"', keys)}
+    others = set(re.findall(r'key === "(.)"', script))  # those that are no button's
+    assert len(acts) == 7 and set(does.values()) == acts and others == {"f", ",", "."}
+
+    def key(shown: str) -> str:
+        return {"space": " ", "←": "arrowleft", "→": "arrowright"}.get(shown.lower(), shown.lower())
+
+    assert {key(shown) for shown in re.findall(r"<kbd>(.+?)</kbd>", page)} == does.keys() | others
+    buttons = re.findall(r'<button id="(\w+)"><kbd>(.+?)</kbd>', page)
+    assert {name for name, _ in buttons} == acts and len(buttons) == page.count("<button")
+    hint = re.findall(r"<kbd>([←→])</kbd> (\w+)", page)
+    assert len(hint) == 2 and all(does[key(shown)] == act for act, shown in [*buttons, *((act, shown) for shown, act in hint)])
+    assert set(re.findall(r'\$\("(\w+)"\)', script)) <= set(re.findall(r'id="(\w+)"', page))
 
 
 @pytest.mark.parametrize(

@@ -36,14 +36,16 @@ def test_killed_at_any_moment_it_ends_the_same(tmp_path: Path) -> None:
         journal, kills = tmp_path / "run" / "scores" / "journal.jsonl", 0
         for least in (0, 1, 3):  # after so many clips
             process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            asked = len(service.requests)
-            while process.poll() is None:
+            asked, until = len(service.requests), time.monotonic() + 120
+            while process.poll() is None and time.monotonic() < until:
                 done = len(journal.read_bytes().splitlines()) if journal.exists() else 0
                 if done >= least and len(service.requests) > asked:
                     process.kill()
                     kills += 1
                     break
                 time.sleep(0.005)
+            else:
+                process.kill()
             process.wait()
         assert kills >= 2
         assert not (tmp_path / "run" / "scores" / "manifest.jsonl").exists()

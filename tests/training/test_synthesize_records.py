@@ -136,6 +136,7 @@ class Scripted:
         (None, "", ""),
         (Lost("the server is gone"), "lost", "server"),
         (OSError(errno.ENOSPC, "No space left"), "stop", "No space left"),
+        (OSError(errno.EFBIG, "File too large"), "stop", "File too large"),
     ],
 )
 def test_what_a_worker_says_of_a_package(tmp_path: Path, units: list[Unit], then: Exception | None, field: str, said: str) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import pytest
@@ -20,6 +23,7 @@ from training.__main__ import main
 from training.manifest import read, write
 from training.video import read_clip
 
+Found = TypeVar("Found")
 COUNT = 18
 SETTINGS = {"same_kind": False, "count": COUNT, "batch": 1, "workers": 2}
 PLANS = ("human", "cartoon", "human", "cartoon", "human")  # twenty pairs
@@ -43,7 +47,12 @@ def digests(folder: Path) -> dict[str, str]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What an unbroken run makes."""
     folder, path = prepared(tmp_path_factory.mktemp("whole"))
-    assert main(["synthesize", str(path)]) == 0
+    said, started = io.StringIO(), time.monotonic()
+    with contextlib.redirect_stdout(said):
+        assert main(["synthesize", str(path)]) == 0
+    made = re.search(r"^made (\d+) pairs in ([\d.]+) s, ([\d.]+) a second, with 2 workers$", said.getvalue(), re.M)
+    count, seconds, speed = map(float, made.groups())
+    assert count == COUNT and 0 < seconds <= time.monotonic() - started and speed == pytest.approx(count / seconds, rel=0.05)
     samples = read(folder / "synthetic" / "manifest.jsonl")
     assert len(samples) == COUNT and len({(s.target_video.name, s.note) for s in samples}) == COUNT
     for one in samples:
@@ -55,7 +64,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     assert all(picture.is_file() for picture in pictures)
     assert len(found) == 2 * COUNT + len(pictures) + 1, "a clip and a record for each, characters, the manifest, nothing else"
     before = {name: (folder / name).stat().st_mtime_ns for name in found if "/clips/" in name}
-    assert main(["synthesize", str(path)]) == 0, "there is nothing left to do"
+    with contextlib.redirect_stdout(said := io.StringIO()):
+        assert main(["synthesize", str(path)]) == 0, "there is nothing left to do"
+    assert "\nmade " not in said.getvalue() and f"{COUNT} of {COUNT} pairs are in" in said.getvalue()
     assert before == {name: (folder / name).stat().st_mtime_ns for name in before} and digests(folder) == found
     return found
 
@@ -68,7 +79,9 @@ def begun(path: Path) -> subprocess.Popen[bytes]:
 
 def kill_all(process: subprocess.Popen[bytes]) -> None:
     """With everything that it started, as when the machine stops."""
-    children = psutil.Process(process.pid).children(recursive=True)
+    parent = psutil.Process(process.pid)
+    parent.suspend()  # first of all: it gives out nothing more while the others are looked for
+    children = parent.children(recursive=True)
     process.kill()
     for child in children:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -76,12 +89,14 @@ def kill_all(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def until(found: Iterator[object], process: subprocess.Popen[bytes], seconds: float = 240) -> None:
+def until(look: Callable[[], list[Found]], process: subprocess.Popen[bytes], seconds: float = 240) -> list[Found]:
+    """What is found as soon as there is any."""
     deadline = time.monotonic() + seconds
-    while not next(found):
+    while not (found := look()):
         assert process.poll() is None, process.stdout.read().decode()
         assert time.monotonic() < deadline, "nothing came of it"
         time.sleep(0.02)
+    return found
 
 
 def test_killed_and_resumed_and_robbed_of_an_actor(tmp_path: Path, whole: dict[str, str]) -> None:
@@ -91,7 +106,7 @@ def test_killed_and_resumed_and_robbed_of_an_actor(tmp_path: Path, whole: dict[s
     def records() -> list[Path]:
         return list((folder / "synthetic" / "units").glob("*/*.json"))
 
-    until(iter(lambda: len(records()) > 0, None), process)
+    until(records, process)
     kill_all(process)
     kept = digests(folder)
     assert not (folder / "synthetic" / "manifest.jsonl").exists()
@@ -107,8 +122,7 @@ def test_killed_and_resumed_and_robbed_of_an_actor(tmp_path: Path, whole: dict[s
                 found += [one] if "Worker.run" in " ".join(one.cmdline()) else []
         return found
 
-    until(iter(at_work, None), process)
-    at_work()[0].kill()
+    until(at_work, process)[0].kill()
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output.decode()
     assert digests(folder) == whole

@@ -38,6 +38,7 @@ from training.score.measures import MEASURES
 
 Scores = dict[str, float]
 _PATIENCE = 0.2  # seconds between looks at whether Ctrl-C was pressed
+_KEPT = "What is graded so far is kept; the same command goes on from there"
 _OF_ONE_CLIP = (UserError, BadAnswerError, RefusedError)
 
 
@@ -220,8 +221,12 @@ def _take(future: Future[Scores], name: str, found: dict[str, Scores], dropped: 
         pass  # because of another one, which tells why
     except _OF_ONE_CLIP as error:
         dropped[name] = str(error)
-    except (TextError, OSError) as error:
-        raise UserError(f"{name}: {error}. What is graded so far is kept; the same command goes on from there") from error
+    except TextError as error:
+        raise UserError(f"{name}: {error}. {_KEPT}") from error
+    except OSError as error:
+        raise UserError(
+            f"{name} can't be scored ({error}); make room, or see that the run's files may be read and written to. {_KEPT}"
+        ) from error
 
 
 def summary(scored: list[Sample], dropped: dict[str, str], names: list[str], folder: Path) -> str:

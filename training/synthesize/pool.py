@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from training.errors import UserError
 from training.synthesize.plan import Package
@@ -18,7 +20,16 @@ ROOT = Path(__file__).resolve().parents[2]
 TRIES = 3
 """Times that a package is begun, and a worker's networks are loaded, before it is given up."""
 
+_PATIENCE = 10.0  # seconds that whoever listens at an address has to take a connection
 _STORE = 128 * 2**20  # bytes of Ray's object store: what is sent are plans and names, pictures go to files
+
+
+def _called(address: str) -> None:
+    """Raises OSError when nobody listens at HOST:PORT, with ray:// before it or not: Ray would look for minutes, and then end this
+    process without a word. Any other address, such as `auto`, is Ray's own to find."""
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    if parts.scheme in ("", "ray") and parts.hostname and parts.port:
+        socket.create_connection((parts.hostname, parts.port), _PATIENCE).close()
 
 
 @contextmanager
@@ -31,6 +42,11 @@ def cluster(address: str | None, cpus: int, gpus: int) -> Iterator[None]:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         # one for this run, in place of a file in the user's home
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    try:
+        if address is not None:
+            _called(address)
+    except (OSError, ValueError) as error:
+        raise _unanswered(address, error) from error
     import ray
 
     options: dict[str, Any] = {"address": "local" if address is None else address, "log_to_driver": False, "logging_level": "error"}
@@ -42,11 +58,15 @@ def cluster(address: str | None, cpus: int, gpus: int) -> Iterator[None]:
     try:
         ray.init(runtime_env={"env_vars": variables}, **options)
     except ConnectionError as error:
-        raise UserError(f"no Ray answers at synthesize.address, {address} ({error}); start it, or leave the address out") from error
+        raise _unanswered(address, error) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _unanswered(address: str | None, error: Exception) -> UserError:
+    return UserError(f"no Ray answers at synthesize.address, {address} ({error}); start it, or leave the address out")
 
 
 def _reason(error: BaseException) -> str:

@@ -15,6 +15,8 @@ from training.config import validated
 from training.synthesize.plan import Package, Unit
 from training.synthesize.records import Folder
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # with these nobody can go on
+
 
 class Lost(RuntimeError):
     """What this worker works with is gone for good; others may go on."""
@@ -87,7 +89,7 @@ class Worker:
         except Lost as error:
             outcome.lost = str(error)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            if error.errno not in _FULL:
                 raise
             outcome.stop = (
                 f"{self.folder.path} can't be written to ({error.strerror}); what is finished is kept: make room, and run the same "
