@@ -12,7 +12,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from training.errors import UserError
+from training.errors import FULL, UserError
 
 VERBS = {
     "plan": ("training.plan", "what a run will cost: tokens, memory, disk, time; nothing is spent"),
@@ -29,7 +29,6 @@ VERBS = {
     "ablate": ("training.ablate", "the paper's ablation: every variant of a run, one after the other"),
 }
 """Verb to its module and what it makes."""
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 BROKEN = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG)
 LESS = {

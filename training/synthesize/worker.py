@@ -12,10 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from training.config import validated
+from training.errors import FULL
 from training.synthesize.plan import Package, Unit
 from training.synthesize.records import Folder
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # with these nobody can go on
 
 
 class Lost(RuntimeError):
@@ -89,10 +88,10 @@ class Worker:
         except Lost as error:
             outcome.lost = str(error)
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in (*FULL, errno.EROFS):  # with these nobody can go on
                 raise
             outcome.stop = (
-                f"{self.folder.path} can't be written to ({error.strerror}); what is finished is kept: make room, and run the same "
-                f"command again"
+                f"{self.folder.path} can't be written to ({error.strerror}); what is finished is kept: make room, or see that it may "
+                f"be written to, and run the same command again"
             )
         return outcome
