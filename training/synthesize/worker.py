@@ -91,7 +91,7 @@ class Worker:
             if error.errno not in (*FULL, errno.EROFS):  # with these nobody can go on
                 raise
             outcome.stop = (
-                f"{self.folder.path} can't be written to ({error.strerror}); what is finished is kept: make room, or see that it may "
-                f"be written to, and run the same command again"
+                f"{self.folder.path} can't be written to ({error.strerror}); what is finished is kept: make room, or see that it "
+                f"may be written to, and run the same command again"
             )
         return outcome
