@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -68,3 +69,12 @@ def furthest(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> fl
     """The largest difference of two LoRAs of the same layers."""
     assert one.keys() == other.keys()
     return max(float((one[key] - other[key]).abs().max()) for key in one)
+
+
+def log_of(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "train" / "log.jsonl").read_text("utf-8").splitlines()]
+
+
+def by_step(out: Path, key: str) -> dict[int, float]:
+    """A figure of the log at each step that has it."""
+    return {int(line["step"]): line[key] for line in log_of(out) if key in line}
