@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+
 import torch
 from accelerate.utils import parse_flag_from_env
 
@@ -42,6 +45,32 @@ def _in_words(device: torch.device) -> str:
     if device.type == "cpu":
         return f"the CPU ({'as asked' if cpu_is_asked_for() else 'torch finds no GPU'})"
     return str(device)
+
+
+def check_compiler(device: torch.device, setting: str, instead: str) -> None:
+    """Raises UserError where torch lacks what it compiles with, which it would look for in the first step. `setting`: what asks for
+    it. `instead`: what does not."""
+    if lacking := _lacking(device):
+        raise UserError(f"{setting} has torch compile for {device.type} and {lacking} is not here: install it, or set {instead}")
+
+
+def _lacking(device: torch.device) -> str:
+    if device.type == "cpu":
+        from torch._inductor.cpp_builder import get_cpp_compiler  # takes a while
+        from torch._inductor.exc import InvalidCxxCompiler
+
+        try:
+            get_cpp_compiler()
+        except InvalidCxxCompiler:
+            return "a C++ compiler"
+        return ""
+    from torch.utils._triton import has_triton
+
+    if not has_triton():
+        return "Triton"
+    # it compiles what calls its kernels; for Windows it brings a compiler along
+    found = os.name == "nt" or os.environ.get("CC") or any(map(shutil.which, ("cc", "gcc", "clang")))
+    return "" if found else "a C compiler"
 
 
 def check(backbone: VideoBackbone, device: str | torch.device) -> None:

@@ -102,9 +102,18 @@ def to_line(sample: Sample, folder: Path) -> str:
     """A sample as a line of a manifest in `folder`: its paths relative to there, also across folders."""
     data = sample.model_dump(mode="json", exclude_defaults=True)
     for name in PATHS:
-        if name in data:  # posix paths, so that a manifest made on Windows is read elsewhere
-            data[name] = Path(os.path.relpath(data[name], folder)).as_posix()
+        if name in data:
+            data[name] = _from(folder, data[name])
     return json.dumps(data, ensure_ascii=False)
+
+
+def _from(folder: Path, path: str) -> str:
+    """A path as it is opened from a folder. posix, so that a manifest made on Windows is read elsewhere."""
+    # the real ones: from a folder that is a link, `..` leads to the parent of what it links to
+    try:
+        return Path(os.path.relpath(os.path.realpath(path), os.path.realpath(folder))).as_posix()
+    except ValueError:  # on another drive
+        return Path(path).absolute().as_posix()
 
 
 def write(path: Path, samples: Iterable[Sample]) -> None:

@@ -317,6 +317,19 @@ def stored_bytes(weight: torch.Tensor) -> int:
     return sum(stored_bytes(getattr(weight, name)) for name in weight.__tensor_flatten__()[0])
 
 
+@pytest.mark.parametrize("base", ["int8", "fp8"])
+def test_eight_bit_layers_answer_in_autocasts_precision(base: str) -> None:
+    """Norms on a GPU give float32 there. A layer that answered in it would have all that follows kept in it."""
+    model = torch.nn.Sequential(torch.nn.Linear(64, 64, dtype=torch.bfloat16))
+    quantized(model, base)
+    given = torch.randn(2, 64, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        made = model(given)
+    assert made.dtype == torch.bfloat16
+    made.sum().backward()
+    assert given.grad is not None and given.grad.dtype == torch.float32
+
+
 def test_only_the_blocks_are_quantised() -> None:
     model = torch.nn.ModuleDict({"blocks": torch.nn.Linear(64, 64), "head": torch.nn.Linear(64, 64)})
     quantized(model["blocks"], "int8")

@@ -19,6 +19,7 @@ from training.errors import UserError
 from training.latents.build import build
 from training.synthesize.run import _gpus_here
 from training.synthesize.worker import Worker
+from training.train.loop import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 SAID = r"weights of wan2\.1-i2v-14b would be computed on the CPU, expected a GPU: .*torch\.cuda\.is_available\(\) is False"
@@ -42,6 +43,32 @@ def large(tmp_path: Path) -> Path:
     given = merged(values(tmp_path), {"backbone": backbone, "train": {"sample_sheets": 0}})
     run.write_text(yaml.safe_dump(given), "utf-8")
     return run
+
+
+def test_what_torch_compiles_with_is_looked_for_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be missed in the first step."""
+    from torch._inductor import cpp_builder, exc
+    from torch.utils import _triton
+
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    devices.check_compiler(cpu, "train.compile: true", "train.compile: false")
+
+    def none_found() -> str:
+        raise exc.InvalidCxxCompiler
+
+    monkeypatch.setattr(cpp_builder, "get_cpp_compiler", none_found)
+    with pytest.raises(UserError, match=r"train\.optimizer: adamw8bit has torch compile for cpu and a C\+\+ compiler is not here"):
+        devices.check_compiler(cpu, "train.optimizer: adamw8bit", "train.optimizer: adamw")
+    for found, path, said in ((False, "x", "Triton is not here"), (True, "", "a C compiler is not here")):
+        monkeypatch.setattr(_triton, "has_triton", lambda found=found: found)
+        monkeypatch.setattr(devices.shutil, "which", lambda name, path=path: path)
+        monkeypatch.delenv("CC", raising=False)
+        with pytest.raises(UserError, match=rf"{said}: install it, or set train\.compile: false"):
+            devices.check_compiler(cuda, "train.compile: true", "train.compile: false")
+    run = values(tmp_path) | {"train": {"optimizer": "adamw8bit", "compile": False, "sample_sheets": 0}}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(run), "utf-8")
+    with pytest.raises(UserError, match=r"or set train\.optimizer: adamw$"):
+        Trainer(config.load(tmp_path / "run.yaml"))
 
 
 @pytest.mark.parametrize(

@@ -206,6 +206,8 @@ def spoilt(folder: Path, how: str) -> tuple[dict, str]:
     if how == "poses":
         (folder / "c0.json").write_text('{"frames": []}')
         return {}, r"c0\.json can't be read as POSE_KEYPOINT .*zero frames"
+    if how == "text":
+        return {"motion": ""}, "c0 lacks its motion or appearance text, expected both for cache.text: concatenated"
     if how == "missing":
         (folder / "c0.mkv").unlink()
         return {}, r"there is no .*c0\.mkv"
@@ -214,13 +216,14 @@ def spoilt(folder: Path, how: str) -> tuple[dict, str]:
     ]
 
 
-@pytest.mark.parametrize("how", ["video", "poses", "missing", "size", "rate"])
+@pytest.mark.parametrize("how", ["video", "poses", "missing", "size", "rate", "text"])
 def test_clips_that_are_wrong_are_named(how: str, tmp_path: Path) -> None:
     samples = write_clips(tmp_path / "clips", 2)
     change, message = spoilt(tmp_path / "clips", how)
     manifest.write(tmp_path / "clips" / "manifest.jsonl", [samples[0].model_copy(update=change), samples[1]])
     with pytest.raises(UserError, match=message):
-        build(config.load(write_run(tmp_path / "run.yaml", tmp_path, cache={"validation_share": 0.0, "workers": 1})))
+        cache = {"validation_share": 0.0, "workers": 1} | ({"text": "concatenated"} if how == "text" else {})
+        build(config.load(write_run(tmp_path / "run.yaml", tmp_path, cache=cache)))
     assert not list((tmp_path / "cache").rglob("*_0*.safetensors")), "nothing half-written"
 
 

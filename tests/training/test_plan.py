@@ -18,6 +18,7 @@ from dreamactor_core.motion_context import CONTEXTS
 from tests.training.toy_backbones import GLYPH, HUNYUAN, IMAGE, LAYERS, TEXT, WAN, hunyuan_transformer, wan_transformer
 from training import config
 from training.__main__ import main
+from training.backbones.base import quantized
 from training.backbones.trimmed_attention import TrimmedAttention
 from training.backbones.wan_context import show_driver_apart
 from training.config import Train, load, presets, validated
@@ -187,11 +188,16 @@ def test_the_anchors_of_wan() -> None:
 
 def kept_bytes(model: torch.nn.Module, args: list, more: dict[str, Any], half: bool) -> int:
     """Of all tensors that the forward pass keeps for the backward pass, each counted once, the weights not."""
-    own = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
+    def plain(tensor: torch.Tensor) -> bool:  # quantised ones are weights
+        return not hasattr(tensor, "__tensor_flatten__")
+
+    own = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()] if plain(p)}
     seen: dict[int, int] = {}
     alive = []
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
+        if not plain(tensor):
+            return tensor
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own and storage.data_ptr() not in seen:
             seen[storage.data_ptr()] = storage.nbytes()
@@ -218,6 +224,35 @@ def test_activations_are_what_is_kept(name: str, half: bool) -> None:
     added = 4 * tokens_of(name) // FRAMES
     measured = (per_layer[6] - per_layer[2]) / added
     assert costs.activations_per_token(dimensions(name), RANK, half) == pytest.approx(measured, rel=0.05)
+
+
+@pytest.mark.parametrize("base", ["int8", "fp8"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_base_in_eight_bits_is_kept_taken_apart(name: str, base: str) -> None:
+    """By layer three, beside what it keeps with a full base. Its keys and values of text and picture need no gradient: they are
+    taken apart too, and not kept."""
+    kept = {}
+    for layers in (2, 3):
+        for kind in ("full", base):
+            model, args, more = toy(name, rank=0, half=True, num_layers=layers)
+            blocks = model.transformer_blocks if name.startswith("hunyuan") else model.blocks
+            inside = sum(layer.weight.numel() for layer in blocks[0].modules() if isinstance(layer, torch.nn.Linear))
+            quantized(blocks, kind)
+            add_lora(model, RANK, FAMILY[name])
+            kept[layers, kind] = kept_bytes(model, args, more, True)
+    measured = kept[3, base] - kept[3, "full"] - (kept[2, base] - kept[2, "full"])
+    found = costs.cast_bytes(dimensions(name, num_layers=3), 3 * inside, 0, "int8", True, True)
+    assert 0.65 * found < measured <= found
+    assert costs.cast_bytes(dimensions(name, num_layers=3), 3 * inside, 0, "int8", True, False) == 3 * found
+
+
+def test_casts_of_wan_in_eight_bits() -> None:
+    """0.78 GB of a LoRA of the paper's rank, 0.8 GB of a block, and 0.57 GB of its largest matrix in float32, twice."""
+    net, parameters = network(NAMES[0], RELEASED[NAMES[0]]), 388_300_800
+    inside = weights(NAMES[0], RELEASED[NAMES[0]])[0]
+    found = [costs.cast_bytes(net, inside, parameters, base, True, True) / 1e9 for base in ("full", "int8", "fp8")]
+    assert [round(value, 2) for value in found] == [0.78, 1.58, 2.15]
+    assert costs.cast_bytes(net, inside, parameters, "full", False, True) == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -293,7 +328,7 @@ def test_cache_bytes_are_those_of_the_tensors(variants: int) -> None:
 
 
 def test_more_devices() -> None:
-    alone = costs.Memory(base=800, lora=80, gradients=80, optimizer=160, ema=80, activations=500, workspace=100)
+    alone = costs.Memory(base=800, lora=80, gradients=80, optimizer=160, ema=80, casts=40, activations=500, workspace=100)
     assert costs.on_devices(alone, 1, False, 10) == alone
     assert costs.on_devices(alone, 4, False, 10).total == alone.total + 80
     sharded = costs.on_devices(alone, 4, True, 10)
@@ -376,11 +411,11 @@ def test_ways_that_train_does_not_take() -> None:
 def test_every_process_loads_all_weights(run: Any) -> None:
     """Whatever they become on the device: before they are in 8 bits, or shared out, they are whole."""
     text = "preset: wan2.1_i2v_14b\nbackbone: {base: int8}\ntrain: {batch: 4}"
-    found = json.loads(run(text, "--json", "--memory", "80")[1])
+    found = json.loads(run(text, "--json", "--memory", "84")[1])
     processes, whole = found["suggested"]["devices"], found["host_memory"]["each"]
     assert processes > 1 and found["host_memory"] == {"processes": processes, "each": whole, "total": processes * whole}
     assert whole == pytest.approx(2 * found["weights"], rel=1e-3) and whole > 1.5 * found["memory"]["base"]
-    assert f"{processes} processes load the weights, 32.8 GB each" in run(text, "--memory", "80")[1]
+    assert f"{processes} processes load the weights, 32.8 GB each" in run(text, "--memory", "84")[1]
 
 
 def test_the_folders_config_comes_first(run: Any, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from synthesis import ROOT, config, draw, sample
 
 from dreamactor_core.clips import ClipSpec
+from headless.client import PromptFailed
 from training.errors import UserError
 from training.synthesize import comfyui
 from training.synthesize.comfyui import Place, aligned, places, read_workflow
@@ -122,6 +123,35 @@ def test_a_result_that_does_not_fit_its_target() -> None:
         aligned(np.zeros((5, 48, 48, 3), np.uint8), [k / 12 for k in range(5)], 5 / 12, unit(), spec)
     with pytest.raises(UserError, match=r"has 5 frames in 0\.21 s, that is 3 at 12 fps, expected the 5 driven ones"):
         aligned(frames, [k / 24 for k in range(5)], 5 / 24, unit(), spec)
+
+
+@pytest.mark.parametrize(("said", "lost"), [("CUDA error: an illegal memory access", True), ("CUDA out of memory", False)])
+def test_a_server_whose_gpu_failed_is_lost_and_not_the_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, lost: bool
+) -> None:
+    """Every prompt fails on it from then on, as quickly as it is asked."""
+
+    def fails(*_: object) -> None:
+        raise PromptFailed(
+            {}, {"node_type": "KSampler", "node_id": "3", "exception_type": "RuntimeError", "exception_message": said}
+        )
+
+    monkeypatch.setattr(comfyui.ComfyTeacher, "_one", fails)
+    teacher = comfyui.ComfyTeacher(config(tmp_path, teacher="comfyui", workflow=str(WORKFLOW), inputs=INPUTS), "127.0.0.1:1", None)
+    one = sample(tmp_path, "a")
+    made = teacher.make(Package((Unit("a", one, one, "", 0),), frozenset("a")))
+    if lost:
+        with pytest.raises(Lost, match=r"can't go on .*illegal memory access"):
+            list(made)
+    else:
+        assert said in next(made)[1]
+
+
+def test_servers_that_are_started_here_are_not_for_a_cluster(tmp_path: Path) -> None:
+    given = {"teacher": "comfyui", "workflow": str(WORKFLOW), "inputs": INPUTS, "address": "ray://elsewhere:10001"}
+    with pytest.raises(UserError, match="an address of a cluster and no servers, expected those that its machines reach"):
+        config(tmp_path, **given)
+    assert config(tmp_path, servers=["10.0.0.2:8188"], **given).synthesize.address
 
 
 def test_a_server_that_does_not_answer_is_lost(tmp_path: Path) -> None:

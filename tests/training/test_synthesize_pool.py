@@ -44,11 +44,15 @@ def spawner(folder: Path, cpus: int) -> Callable[[int], Any]:
 
     class Toy:  # in here, so that Ray sends it by value: workers cannot import this file
         def __init__(self, slot: int) -> None:
-            self.slot, self.patience = slot, 60.0
+            self.slot, self.patience, self.broken = slot, 60.0, False
 
         def load(self) -> None:
             if (folder / "no network").exists():
                 raise UserError("there is no network")
+            with (folder / "loads").open("a") as loads:
+                loads.write(f"{self.slot}")
+            if self.slot == 0 and list(folder.glob("breaks-for-good*")):
+                raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
 
         def run(self, package: Package) -> Outcome:
             name = package.units[0].id
@@ -61,6 +65,12 @@ def spawner(folder: Path, cpus: int) -> Callable[[int], Any]:
             if name.startswith("kills-always") or (name.startswith("kills") and not (folder / name).exists()):
                 (folder / name).touch()
                 os._exit(1)
+            again = name.startswith("breaks-always") or not (folder / name).exists()
+            if self.slot == 0 and name.startswith("breaks") and again:
+                (folder / name).touch()
+                self.broken = True
+            if self.broken:  # as all of CUDA is in a process where it failed
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
             if name.startswith("raises"):
                 raise RuntimeError("out of memory")
             if name.startswith("stop"):
@@ -113,6 +123,28 @@ def test_what_kills_or_raises_again_and_again_is_given_up(tmp_path: Path) -> Non
     assert done == ["u1"] and sorted(failed) == ["kills-always", "raises", "with-it"]
     assert "its worker ended" in failed["with-it"] and "out of memory" in failed["raises"]
     assert [sum(line[1] == name for line in log) for name in ("kills-always", "raises")] == [TRIES, TRIES]
+
+
+def test_a_worker_whose_gpu_fails_is_started_anew(tmp_path: Path) -> None:
+    """In that process all else would fail too, quicker than others can work: it would go through the queue."""
+    wanted = [f"u{k}" for k in range(8)]
+    done, failed, log = worked(tmp_path, [package("breaks"), *map(package, wanted)], slots=1)
+    assert sorted(done) == sorted(["breaks", *wanted]) and not failed
+    assert len(log) == len(wanted) + 2, "one package was begun twice"
+    assert (tmp_path / "loads").read_text() == "00"
+
+
+@pytest.mark.parametrize(("name", "loads"), [("breaks-always", TRIES), ("breaks-for-good", 2)])
+def test_a_gpu_that_fails_again_and_again_is_left_alone(tmp_path: Path, name: str, loads: int) -> None:
+    """At work, or when its networks are loaded anew. The other one makes all that is left."""
+    wanted = [f"u{k}" for k in range(8)]
+    spread = [package(f"{name}{'' if k == 0 else k}") for k in range(TRIES)] if name == "breaks-always" else [package(name)]
+    done, failed, _ = worked(tmp_path, [*spread, *map(package, wanted)])
+    assert sorted(done) == sorted([*(one.units[0].id for one in spread), *wanted]) and not failed
+    assert (tmp_path / "loads").read_text().count("0") <= loads
+    (tmp_path / "alone").mkdir()
+    with pytest.raises(UserError, match=r"no worker is left: worker 0 .*CUDA error"):
+        worked(tmp_path / "alone", [package(f"{name}{k}") for k in range(3)], slots=1)
 
 
 def test_a_lost_server_is_left_to_the_others_until_there_is_none(tmp_path: Path) -> None:

@@ -208,3 +208,14 @@ def quantized(blocks: torch.nn.Module, base: str) -> None:
         from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
 
         quantize_(blocks, Float8WeightOnlyConfig() if base == "fp8" else Int8WeightOnlyConfig(version=2))
+    if base == "int8":
+        for module in blocks.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.register_forward_pre_hook(_as_autocast)
+
+
+def _as_autocast(_module: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """What a linear layer takes, in the precision that autocast would have taken it in: one in int8 answers in that of its input,
+    and norms on a GPU give float32, which would go on from layer to layer."""
+    kind = given[0].device.type
+    return (given[0].to(torch.get_autocast_dtype(kind)), *given[1:]) if torch.is_autocast_enabled(kind) else given

@@ -35,7 +35,7 @@ from training.latents import copies, header
 from training.latents.bodies import Bodies, bodies_of, body_of, others_of
 from training.latents.encode import Maker, read_poses
 from training.latents.skeletons import convention
-from training.latents.split import check_samples, manifest_of, sides
+from training.latents.split import check_samples, concatenated, manifest_of, sides
 from training.manifest import Sample
 from training.processes import alone, end_with_parent
 
@@ -116,13 +116,6 @@ def plan(settings: Config, samples: Sequence[Sample], folder: Path) -> list[Job]
         for (width, height, frames), members in sorted(buckets.items())
         for number in range(-(-len(members) // size))
     ]
-
-
-def concatenated(sample: Sample) -> str:
-    """Motion and appearance one after the other, as they are without a language model that fuses them. Raises UserError."""
-    if not sample.motion or not sample.appearance:
-        raise UserError(f"sample {sample.id} lacks its motion or appearance text, expected both for cache.text: concatenated")
-    return f"the character {sample.motion}. {sample.appearance}"
 
 
 @cache

@@ -67,6 +67,13 @@ def _held_out(share: float, sources: int) -> int:
     return max(round(share * sources), 1 if share and sources > 1 else 0)
 
 
+def concatenated(sample: Sample) -> str:
+    """Motion and appearance one after the other, as they are without a language model that fuses them. Raises UserError."""
+    if not sample.motion or not sample.appearance:
+        raise UserError(f"sample {sample.id} lacks its motion or appearance text, expected both for cache.text: concatenated")
+    return f"the character {sample.motion}. {sample.appearance}"
+
+
 def check_samples(settings: Config, samples: Sequence[Sample]) -> None:
     """Raises UserError for a clip that no bucket, rate or backbone of the run fits, before anything is encoded."""
     sizes = {tuple(size) for size in settings.clip.sizes}
@@ -83,6 +90,8 @@ def check_samples(settings: Config, samples: Sequence[Sample]) -> None:
             settings.clip.spec(sample.frames)
         except ValueError as error:
             raise UserError(f"{where}: {error}") from error
+        if settings.cache.text == "concatenated":
+            concatenated(sample)
         for path in (sample.target_video, sample.driving_video, sample.poses, sample.reference_image):
             if path is not None and not path.is_file():
                 raise UserError(f"{where}: there is no {path}, expected it where the manifest says")

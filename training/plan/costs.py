@@ -178,6 +178,20 @@ def base_bytes(inside: int, outside: int, base: str, half: bool) -> int:
     return inside * (size if base == "full" else 1) + outside * size
 
 
+def cast_bytes(net: Network, inside: int, parameters: int, base: str, half: bool, checkpointing: bool) -> int:
+    """Bytes of weights in the precision of the arithmetic, beside those that are kept in another.
+
+    In half precision a LoRA's own, which are in float32. Of a base in 8 bits the matrices of the block that is computed again, as
+    a backward pass needs them; without checkpointing those of all blocks. One of fp8 is in float32 twice on its way.
+    """
+    size = 2 if half else 4
+    cast = 2 * parameters if half else 0
+    if base == "full":
+        return cast
+    kept = inside // (net.layers if checkpointing else 1) * size
+    return cast + kept + (2 * 4 * net.width * net.inner if base == "fp8" else 0)
+
+
 @dataclass(frozen=True)
 class Memory:
     """Bytes on one device, by part."""
@@ -187,6 +201,7 @@ class Memory:
     gradients: int
     optimizer: int
     ema: int
+    casts: int
     activations: int
     workspace: int
 
@@ -195,7 +210,7 @@ class Memory:
         return sum(self.parts().values())
 
     def parts(self) -> dict[str, int]:
-        names = ("base", "lora", "gradients", "optimizer", "ema", "activations", "workspace")
+        names = ("base", "lora", "gradients", "optimizer", "ema", "casts", "activations", "workspace")
         return {name: int(getattr(self, name)) for name in names}
 
 

@@ -66,7 +66,8 @@ def made(settings: Config, speed: float, card: float, most: int) -> dict[str, An
         apart = costs.tokens_apart(net, width, height, spec.frames, context)
         tokens = apart.all
     inside, outside = weights(backbone.name, config)
-    halved = backbone.dtype == "bfloat16" and backbone.name != "marionette"  # the small one is kept in float32
+    computed_half = backbone.dtype == "bfloat16"
+    halved = computed_half and backbone.name != "marionette"  # the small one is kept in float32
     parameters = costs.lora_parameters(net, train.rank)
     base = costs.base_bytes(inside, outside, backbone.base, halved)
     per_sample = costs.flops(net, tokens, train.rank, train.checkpointing, apart=apart)
@@ -74,10 +75,11 @@ def made(settings: Config, speed: float, card: float, most: int) -> dict[str, An
 
     def memory(devices: int, sharded: bool) -> costs.Memory:
         micro = max(1, -(-train.batch // (train.accumulate * devices)))
-        kept = costs.activations(net, tokens, train.rank, train.checkpointing, backbone.dtype == "bfloat16")
+        kept = costs.activations(net, tokens, train.rank, train.checkpointing, computed_half)
         alone = costs.Memory(
             base=base, lora=4 * parameters, gradients=4 * parameters, ema=4 * parameters if train.ema else 0,
             optimizer=costs.optimizer_bytes(train.optimizer, parameters),
+            casts=costs.cast_bytes(net, inside, parameters, backbone.base, computed_half, train.checkpointing),
             activations=micro * kept, workspace=micro * costs.workspace(net, tokens),
         )  # fmt: skip
         return costs.on_devices(alone, devices, sharded, base // net.layers)

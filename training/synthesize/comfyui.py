@@ -23,7 +23,7 @@ from headless.atomic import atomic
 from headless.client import Client, Prompt, PromptFailed, PromptRejected, ServerLost, files
 from headless.media import write_image
 from training.config import Config
-from training.errors import UserError
+from training.errors import UserError, of_device
 from training.hashing import sha256
 from training.synthesize import inputs
 from training.synthesize.plan import Needs, Package, Teaching, Unit
@@ -215,6 +215,8 @@ class ComfyTeacher:
                 raise Lost(f"the server {self.client.url} is gone ({error})") from error
             except (PromptRejected, PromptFailed, requests.HTTPError, ValueError) as error:
                 made = str(error)
+                if of_device(made):
+                    raise Lost(f"the server {self.client.url} can't go on ({made})") from error
             yield unit, made
 
     def _one(self, unit: Unit, folder: Path) -> np.ndarray:

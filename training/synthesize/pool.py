@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from training.errors import UserError
+from training.errors import UserError, of_device
 from training.synthesize.plan import Package
 from training.synthesize.worker import Outcome
 
@@ -137,10 +137,19 @@ class Pool:
             self._again(package, f"its worker ended ({_reason(error)})")
             return
         except RayError as error:
-            if package is None:
-                raise UserError(f"a worker can't load its networks: {_reason(error)}") from error
-            self._again(package, _reason(error))
-            self.idle.append(slot)
+            reason = _reason(error)
+            if package is None and self.loads[slot] == 1:
+                raise UserError(f"a worker can't load its networks: {reason}") from error
+            self._again(package, reason)
+            if package is not None and not of_device(reason):
+                self.idle.append(slot)
+                return
+            # after such an error all else fails in that process, at once: it would go through the whole queue
+            ray.kill(self.actors[slot])
+            if package is None or self.loads[slot] >= TRIES:
+                self.lost.append(f"worker {slot} was started {self.loads[slot]} times and can't go on ({reason})")
+            else:
+                self._start(slot)
             return
         if package is None:
             self.idle.append(slot)

@@ -62,6 +62,10 @@ class Trainer:
         self.main = self.accelerator.is_main_process
         self.backbone = backbones.get(settings.backbone)
         devices.check(self.backbone, self.accelerator.device)
+        if train.compile:
+            devices.check_compiler(self.accelerator.device, "train.compile: true", "train.compile: false")
+        if train.optimizer == "adamw8bit":
+            devices.check_compiler(self.accelerator.device, "train.optimizer: adamw8bit", "train.optimizer: adamw")
         parallel.from_main(self.accelerator, self._check_room)
         folder = train.cache or settings.out / "cache"
         self.cache, held_out = Cache(folder, "train"), Cache(folder, "validation")
