@@ -83,9 +83,7 @@ def fill_in(prompt: dict[str, dict[str, Any]], job: Job, upload: Callable[[Path,
         inputs["fps"] = LIST_FPS
 
 
-def _driver_frames(
-    job: Job, prompt: dict[str, dict[str, Any]], times: Sequence[float], size: tuple[int, int]
-) -> list[np.ndarray]:
+def _driver_frames(job: Job, prompt: dict[str, dict[str, Any]], times: Sequence[float], size: tuple[int, int]) -> list[np.ndarray]:
     if job.variant == "rgb":
         return sample_video(job.drive, times)
     drawing = [node["inputs"] for node in prompt.values() if node["class_type"] == _POSE_DRAW]
@@ -100,9 +98,7 @@ def _truth_frames(path: Path, result: Video) -> np.ndarray:
     height, width = result.frames.shape[1:3]
     frames = sample_video(path, result.times)
     if frames[0].shape[0] * width != frames[0].shape[1] * height:
-        raise InputError(
-            f"{path} is {frames[0].shape[1]}x{frames[0].shape[0]}, expected the result's shape {width}x{height}"
-        )
+        raise InputError(f"{path} is {frames[0].shape[1]}x{frames[0].shape[0]}, expected the result's shape {width}x{height}")
     return np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames])
 
 
@@ -146,9 +142,7 @@ def write_results(done: Sequence[Done], out: Path) -> list[Path]:
         metrics.unlink(missing_ok=True)  # an earlier run's figures would be taken for this one's
         return [out / "demo.mp4", out / "demo.png"]
     # JSON knows neither inf nor nan
-    finite = [
-        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in measured
-    ]
+    finite = [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in measured]
     with atomic(metrics) as partial:
         partial.write_text(json.dumps({"jobs": finite, "keys": KEYS}, indent=2) + "\n", "utf-8")
     return [out / "demo.mp4", out / "demo.png", metrics]
@@ -198,7 +192,8 @@ def run(reference: Path | None, drive: Path | None, out: Path) -> list[Path]:
                     server.check_alive(2)  # says more, when the process has died
                     raise
                 line.end(f"done in {time.monotonic() - began:.0f} s")
-        written = write_results(done, out)
+        with _writing(out):
+            written = write_results(done, out)
     log.unlink()
     return written
 

@@ -7,7 +7,6 @@ from typing import Any
 import comfy.ldm.models.autoencoder
 import comfy.ldm.wan.vae
 import comfy.model_base
-import comfy.taesd.taehv
 
 from ..dreamactor_core.contract import BACKBONES, Contract, ContractError, has_contract
 from ..dreamactor_core.motion_context import CONTEXTS
@@ -73,7 +72,8 @@ def check_image_to_video(model: Any) -> None:
     base = model.model
     network = base.diffusion_model
     channels = base.latent_format.latent_channels
-    if isinstance(base, comfy.model_base.WAN21) and hasattr(network, "patch_embedding"):
+    # of its kinds that show a network more (Animate, Camera, SCAIL), some take as many channels
+    if type(base) is comfy.model_base.WAN21 and hasattr(network, "patch_embedding"):
         got, expected = network.patch_embedding.weight.shape[1], 2 * channels + 4
     elif isinstance(base, comfy.model_base.HunyuanVideo15):
         got, expected = network.img_in.proj.weight.shape[1], 2 * channels + 1
@@ -87,9 +87,6 @@ def check_image_to_video(model: Any) -> None:
             f"the model takes {got} input channels, expected {expected} (noise, mask and conditioning latents): it looks like a "
             f"{'text-to-video' if got == channels else 'control or inpainting'} model; load the image-to-video one"
         )
-
-
-_TINY = comfy.taesd.taehv.TAEHV  # the previews' autoencoders, which there are for both
 
 
 _REAL_VAE, _REAL_NETWORK = 64, 1024
@@ -108,15 +105,16 @@ def check_vae(model: Any, vae: Any) -> None:
     first_stage = vae.first_stage_model
     # others have as many channels (HunyuanVideo's first, Cosmos'): nothing fails with them, the result is noise
     if isinstance(base, comfy.model_base.HunyuanVideo15):
-        title, kinds = "HunyuanVideo 1.5", (comfy.ldm.models.autoencoder.AutoencodingEngine, _TINY)
+        title, kind = "HunyuanVideo 1.5", comfy.ldm.models.autoencoder.AutoencodingEngine
     else:
-        title, kinds = "Wan 2.1", (comfy.ldm.wan.vae.WanVAE, _TINY)
-    if not isinstance(first_stage, kinds) or getattr(vae, "not_video", False):
+        title, kind = "Wan 2.1", comfy.ldm.wan.vae.WanVAE
+    # nor the previews' (TAEHV): its latents show other frames, the first not one alone
+    if not isinstance(first_stage, kind) or getattr(vae, "not_video", False):
         raise ValueError(
             f"the VAE is of another family ({type(first_stage).__name__}), the model ({type(base).__name__}) "
             f"needs the one of {title}; load the VAE that belongs to it"
         )
-    if isinstance(first_stage, comfy.ldm.wan.vae.WanVAE):
+    if kind is comfy.ldm.wan.vae.WanVAE:
         small_vae, small_model = first_stage.dim < _REAL_VAE, base.diffusion_model.dim < _REAL_NETWORK
         if small_vae != small_model:
             got, wanted = ("Marionette's", "Wan 2.1's") if small_vae else ("Wan 2.1's", "Marionette's")
@@ -126,6 +124,27 @@ def check_vae(model: Any, vae: Any) -> None:
 def size_multiple(model: Any, vae: Any) -> int:
     """Pixels that width and height must be a multiple of: one patch of the network."""
     return vae.spacial_compression_encode() * model.model.diffusion_model.patch_size[-1]
+
+
+def check_clip_vision(model: Any, output: Any) -> None:
+    """Raises ValueError when a network with a branch for CLIP vision is not given what that was trained with."""
+    shapes = weight_shapes(model)
+    layer = next((name for name in ("img_emb.proj.0.weight", "vision_in.proj.0.weight") if name in shapes), None)
+    if layer is None:
+        return
+    title, width = type(model.model).__name__, shapes[layer][0]
+    if output is None:
+        raise ValueError(
+            f"clip_vision_output is not connected, and the model ({title}) was trained with it: without, it takes the text for the "
+            f"reference, or sees none; connect 'CLIP Vision Encode' of the reference"
+        )
+    last = isinstance(model.model, comfy.model_base.HunyuanVideo15)
+    hidden = output.last_hidden_state if last else output.penultimate_hidden_states
+    if hidden.shape[-1] != width:
+        raise ValueError(
+            f"clip_vision_output is {hidden.shape[-1]} wide, the model ({title}) takes {width}: it comes from another CLIP vision "
+            f"model; load the one that belongs to this model"
+        )
 
 
 def check_text(model: Any, positive: list, negative: list) -> None:

@@ -16,11 +16,12 @@ from ..dreamactor_core.clips import ClipSpec, check_fps, check_size, fit_frames,
 from ..dreamactor_core.conditions import build_condition, check_frames
 from ..dreamactor_core.contract import BACKBONES, Contract
 from ..dreamactor_core.layout import TEMPORAL_STRIDE, Layout, SpatialLayout, get_layout
-from .backbone import check_image_to_video, check_text, check_vae, contract_of, size_multiple
+from .backbone import check_clip_vision, check_image_to_video, check_text, check_vae, contract_of, size_multiple
 from .loaders import CATEGORY
 from .motion_context import motion_values
 from .motion_keys import Precision
-from .reuse import encoded, kept_for
+from .reuse import encoded, forget_keys, kept_for
+from .sampling import joint_values
 from .telling import show_on_node
 from .video import prepare_frames, read_driver
 
@@ -134,7 +135,7 @@ class InContextConditioning(io.ComfyNode):
                 ),
                 io.ClipVisionOutput.Input(
                     "clip_vision_output", optional=True,
-                    tooltip="CLIP Vision Encode of the reference, for Wan2.1 and HunyuanVideo-1.5.",
+                    tooltip="CLIP Vision Encode of the reference: Wan2.1 and HunyuanVideo-1.5 need it, others do not know it.",
                 ),
                 io.Combo.Input(
                     "motion_cache", options=["auto", "full", "fp8"], default="auto", optional=True, advanced=True,
@@ -186,6 +187,7 @@ class InContextConditioning(io.ComfyNode):
         check_image_to_video(model)
         check_vae(model, vae)
         check_text(model, positive, negative)
+        check_clip_vision(model, clip_vision_output)
         layout = get_layout(contract.layout, contract.motion_context)
         check_size(height, width, size_multiple(model, vae) * layout.context.scale)
         rate = check_fps(fps) if fps else contract.fps
@@ -234,6 +236,8 @@ class InContextConditioning(io.ComfyNode):
             # the driver's half needs no sampling: the mask makes the sampler keep it at its own noise level, which is what
             # the network saw in training
             latent["noise_mask"] = condition.generate
+            values |= joint_values(model)
+            forget_keys(model)
             info = f"motion context joint: the driver is sampled with the result, {condition.latents.shape[-1]} latents wide"
         else:
             kept = kept_for(model, model.model.process_latent_in(condition.motion), motion_cache, layout.context.name)

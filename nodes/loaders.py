@@ -60,9 +60,7 @@ class SmallBackboneLoader(io.ComfyNode):
     @classmethod
     def execute(cls) -> io.NodeOutput:
         model = comfy.sd.load_diffusion_model(folder_paths.get_full_path_or_raise("diffusion_models", SMALL_MODEL))
-        state, metadata = comfy.utils.load_torch_file(
-            folder_paths.get_full_path_or_raise("vae", SMALL_VAE), return_metadata=True
-        )
+        state, metadata = comfy.utils.load_torch_file(folder_paths.get_full_path_or_raise("vae", SMALL_VAE), return_metadata=True)
         vae = comfy.sd.VAE(sd=state, metadata=metadata)
         vae.throw_exception_if_invalid()
         clip = load_word_clip(folder_paths.get_full_path_or_raise("text_encoders", SMALL_WORDS))

@@ -11,40 +11,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import comfy.conds
 import comfy.model_management
 import torch
 from comfy.patcher_extension import WrappersMP
 
 from ..dreamactor_core.motion_context import MotionContext, attend_with_motion, token_places
+from . import unseen
 from .motion_keys import Kept, MotionKeys
 
 _KEY = "dreamactor_m2_motion"
 KEPT = "dreamactor_m2_driver"
 """Among a conditioning's `model_conds`: the driver, a Kept."""
-_STOCK = "context_latents"  # something that every Wan network of the host looks into when it is there
 _MASK = 4  # channels of the mask between noise and latents
 
 Attention = Callable[..., torch.Tensor]
 Options = dict[str, Any]
 
 
-class _Unseen:
-    """Stands in a conditioning where a network that does not know of cached motion contexts looks, and stops it: it would take no
-    notice of the driver, and say nothing."""
-
-    def __iter__(self) -> Any:
-        raise ValueError(
-            "this conditioning was made for a LoRA with a cached motion context, and the sampler's model has none: without a LoRA, "
-            "or with one of motion context joint; give the sampler the model that In-Context Conditioning was given"
-        )
-
-
 def motion_values(kept: Kept) -> dict[str, Any]:
     """What a conditioning must hold for `see_driver_apart`."""
-    # constants: what the host knows nothing of it must not cut, move or repeat
-    conds = {KEPT: kept, _STOCK: _Unseen()}
-    values: dict[str, Any] = {"model_conds": {name: comfy.conds.CONDConstant(value) for name, value in conds.items()}}
+    values: dict[str, Any] = {"model_conds": unseen.constants(**{KEPT: kept, unseen.KEY: unseen.CACHED})}
     return values | ({} if kept.patcher is None else {"additional_models": [kept.patcher]})
 
 
@@ -128,7 +114,7 @@ class _Context:
             )
         if "multigpu_thread_device" in options:
             raise ValueError("a cached motion context works on one GPU, got a model that is split over several; take that node out")
-        more.pop(_STOCK)
+        more.pop(unseen.KEY)
         motion, keys = self._part(network, kept, options)
         self._check(x, motion)
         made_by = (options.get(_KEY), options.get("rope_options"), x.dtype, tuple(x.shape[2:]))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import comfy.context_windows
+import comfy.memory_management
 import comfy.model_management
 import comfy.model_patcher
 import torch
@@ -129,7 +130,8 @@ class Kept:
         if frames in self.windows:
             self.windows.move_to_end(frames)
             return self.windows[frames]
-        size, free = _size(blocks, tokens, width, self.kind), comfy.model_management.get_free_memory(_RAM)
+        size = _size(blocks, tokens, width, self.kind)
+        free = _free(2 * size + self.nbytes)
         while self.windows and size > free - (free + self.nbytes) / 2:
             # windows that come again do so in the same order at every step: the one that was used last is used again last. Those
             # that move do not come again, and the oldest goes
@@ -167,6 +169,13 @@ class Kept:
         if what not in self.told:
             logging.warning(text)
         self.told.add(what)
+
+
+def _free(wanted: int) -> int:
+    """RAM that is free. Where that is less than `wanted`, the host lets go of what earlier runs have left, such as keys of another
+    driver: by itself it does so after a node is done, which is too late for the one that makes the next keys."""
+    comfy.memory_management.extra_ram_release(wanted)
+    return comfy.model_management.get_free_memory(_RAM)
 
 
 def _size(blocks: int, tokens: int, width: int, dtype: torch.dtype) -> int:
@@ -221,12 +230,13 @@ def reserve(model: Any, motion: torch.Tensor, precision: Precision, name: str) -
     """
     network, base, device = model.model.diffusion_model, model.model, model.load_device
     dtype, blocks, tokens = base.get_dtype_inference(), len(network.blocks), motion[0, 0].numel() // math.prod(network.patch_size)
-    free, frames = comfy.model_management.get_free_memory(_RAM), motion.shape[2]
+    frames = motion.shape[2]
     windows = windows_of(model, frames)
     listed = isinstance(windows, comfy.context_windows.IndexListContextHandler)  # what others show is not known beforehand
     if precision == "auto":
         shown = _shown(frames, windows.context_length, windows.context_overlap) if listed else 1.0
-        fits = shown * _size(blocks, tokens, network.dim, dtype) <= free / 2
+        half = shown * _size(blocks, tokens, network.dim, dtype)
+        fits = 2 * half <= _free(math.ceil(2 * half))
         precision = "full" if fits or not comfy.model_management.supports_cast(device, _FP8) else "fp8"
         if precision == "fp8":
             logging.warning("the driver's keys and values are kept in fp8: in full they would fill more than half of the free RAM")
@@ -239,7 +249,8 @@ def reserve(model: Any, motion: torch.Tensor, precision: Precision, name: str) -
         size = "" if each is None else f"up to {_readable(each)} of "
         info = f"motion context {name}: {size}keys and values of each context window in {kind}, RAM"
         return Kept(motion, None, None, name, chosen, info)
-    _check_room(_size(blocks, tokens, network.dim, chosen), free, chosen)
+    needed = _size(blocks, tokens, network.dim, chosen)
+    _check_room(needed, _free(needed), chosen)
     keys = MotionKeys(blocks, tokens, network.dim, chosen)
     patcher = comfy.model_patcher.ModelPatcher(keys, load_device=device, offload_device=_RAM)
     patcher.add_callback(CallbacksMP.ON_LOAD, _after_load)

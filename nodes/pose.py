@@ -84,13 +84,17 @@ class LoadPoses(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, poses: str) -> bool | str:
+    def validate_inputs(cls, poses: str | None) -> bool | str:
+        if poses is None:  # its name comes from another node
+            return True
         if not folder_paths.exists_annotated_filepath(poses) or not Path(folder_paths.get_annotated_filepath(poses)).is_file():
             return f"there is no pose file {poses!r} in the input folder"
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, poses: str, fps: float = 0.0) -> str:
+    def fingerprint_inputs(cls, poses: str | None, fps: float = 0.0) -> str:
+        if poses is None:
+            return ""
         return hashlib.sha256(Path(folder_paths.get_annotated_filepath(poses)).read_bytes()).hexdigest()
 
     @classmethod

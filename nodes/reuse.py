@@ -57,6 +57,11 @@ def kept_for(model: Any, motion: torch.Tensor, precision: Precision, context: st
     return replace(kept, info=f"{kept.info}, computed again for another reference")
 
 
+def forget_keys(model: Any) -> None:
+    """Let go of the keys of a network that is not going to be asked for them: their RAM is wanted for others."""
+    _kept.pop(model.model, None)
+
+
 def _alone(kept: Kept) -> Kept:
     """The same keys, but windows of its own: out of the host's sight, they are not to outlive their conditioning."""
     return replace(kept, windows=OrderedDict(), asked=set(), told=set())

@@ -1,6 +1,7 @@
 """What the network sees of the driver's half while a stock sampler works: the driver, at the sampler's noise level.
 
-That is what it saw in training. The sampler sees to it itself (the LATENT has a noise mask), but for two cases.
+That is what it saw in training. The sampler sees to it itself (the LATENT has a noise mask), but for two cases. A sampler whose
+network has no such LoRA is stopped.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 import comfy.model_base
 import torch
 from comfy.patcher_extension import WrappersMP
+
+from . import unseen
 
 _KEY = "dreamactor_m2"
 
@@ -26,6 +29,15 @@ def keep_driver_in_sight(model: Any) -> None:
     noisy = comfy.model_base.BaseModel.scale_latent_inpaint
     if type(model.model).scale_latent_inpaint is not noisy:
         model.add_object_patch("scale_latent_inpaint", MethodType(noisy, model.model))
+    if isinstance(model.model, comfy.model_base.WAN21):
+        model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, _KEY, unseen.see_joint)
+
+
+def joint_values(model: Any) -> dict[str, Any]:
+    """What a conditioning must hold for a MODEL that was patched by `keep_driver_in_sight`: where another is sampled, it stops."""
+    if not model.get_wrappers(WrappersMP.DIFFUSION_MODEL, _KEY):
+        return {}  # HunyuanVideo, or a LoRA of the stock loader
+    return {"model_conds": unseen.constants(**{unseen.KEY: unseen.JOINT})}
 
 
 def _driver_of(guider: Any, channels: int) -> torch.Tensor | None:

@@ -62,7 +62,7 @@ class Backbone:
         write: Writes one network; takes the path and a seed.
         modules: Its video feed-forward layers and their shapes.
         experts: Names of its networks, as in file names; one unnamed network if empty.
-        clip_vision: Tokens and width of a CLIP vision output to condition on, if any.
+        clip_vision: Tokens and width of the CLIP vision output that it is conditioned on, if it is.
         workflow: Name of the shipped pose graph that is for it, if there is one.
     """
 
@@ -99,13 +99,11 @@ def _hunyuan(path: Path, seed: int) -> None:
 
 _HUNYUAN = ("hunyuanvideo-1.5-i2v", _hunyuan, HUNYUAN_FEED_FORWARD, HUNYUAN_TEXT, 16)
 BACKBONES = [
-    Backbone("wan21", "wan2.1-i2v-14b", _wan21, WAN_FEED_FORWARD, WAN_TEXT),
-    Backbone("wan21_clip_vision", "wan2.1-i2v-14b", _wan21, WAN_FEED_FORWARD, WAN_TEXT, clip_vision=(257, 1280),
+    Backbone("wan21", "wan2.1-i2v-14b", _wan21, WAN_FEED_FORWARD, WAN_TEXT, clip_vision=(257, 1280),
              workflow="wan2.1_i2v_14b_pose"),
     Backbone("wan22", "wan2.2-i2v-a14b", _wan22, WAN_FEED_FORWARD, WAN_TEXT, experts=("high_noise", "low_noise"),
              workflow="wan2.2_i2v_a14b_pose"),
-    Backbone("hunyuan15", *_HUNYUAN),
-    Backbone("hunyuan15_clip_vision", *_HUNYUAN, clip_vision=(9, 1152), workflow="hunyuanvideo1.5_i2v_pose"),
+    Backbone("hunyuan15", *_HUNYUAN, clip_vision=(9, 1152), workflow="hunyuanvideo1.5_i2v_pose"),
 ]  # fmt: skip
 SIDE = 64
 """Pixels of a side of one half where a skeleton is looked at."""
@@ -310,6 +308,47 @@ def test_a_reference_cropped_after_clip_vision_is_told_of(
             0.0, loaded.vision,
         ).args[5]  # fmt: skip
     assert ("crop it to this shape before both" in info) == (width != SIZE and backbone.clip_vision is not None)
+
+
+def test_a_network_that_was_trained_with_clip_vision_gets_it(
+    backbone: Backbone, loaded: SimpleNamespace, pack: ModuleType, toy_nodes: ModuleType
+) -> None:
+    """Without, the host adds up the text's attention twice (Wan2.1), or leaves the reference's tokens out, and says nothing."""
+    check = pack.nodes.backbone.check_clip_vision
+    other = toy_nodes.ToyClipVision().make(9, 1024)[0]
+    if backbone.clip_vision is None:
+        return check(loaded.patched[0], None)
+    check(loaded.patched[0], loaded.vision)
+    with pytest.raises(ValueError, match=r"clip_vision_output is not connected.*connect 'CLIP Vision Encode' of the reference"):
+        check(loaded.patched[0], None)
+    width = backbone.clip_vision[1]
+    with pytest.raises(ValueError, match=rf"clip_vision_output is 1024 wide, the model \(\w+\) takes {width}: .*load the one"):
+        check(loaded.patched[0], other)
+    reference, driver = toy_nodes.moving_pattern(1, SIZE, SIZE, 3, 1), toy_nodes.moving_pattern(LENGTH, SIZE, SIZE, 3, 2)
+    with torch.inference_mode(), pytest.raises(ValueError, match="clip_vision_output is not connected"):
+        pack.nodes.conditioning.InContextConditioning.execute(
+            loaded.text, loaded.text, loaded.patched[0], loaded.vae, reference, driver, SIZE, SIZE, LENGTH, 0.0, -1.0, "letterbox"
+        )
+    return None
+
+
+@pytest.mark.parametrize("backbone", [made for made in BACKBONES if not made.hunyuan], indirect=True, ids=lambda made: made.label)
+def test_a_sampler_whose_network_has_no_lora_is_stopped(backbone: Backbone, loaded: SimpleNamespace) -> None:
+    """A first or second stage that the loader was left out of would sample what no driver drives."""
+    for models in ([loaded.base[0], loaded.patched[-1]], [loaded.patched[0], loaded.base[-1]]):
+        with pytest.raises(ValueError, match=r"sampler's model has none by 'DreamActor LoRA Loader'.*give the sampler the model"):
+            stages(loaded, models)
+
+
+@pytest.mark.parametrize("backbone", [made for made in BACKBONES if not made.hunyuan], indirect=True, ids=lambda made: made.label)
+def test_a_network_of_another_kind_with_as_many_channels_is_refused(
+    backbone: Backbone, loaded: SimpleNamespace, pack: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import comfy.model_base
+
+    monkeypatch.setattr(loaded.base[0].model, "__class__", comfy.model_base.WAN22_Animate)
+    with pytest.raises(ValueError, match="the model is a WAN22_Animate, expected"):
+        pack.nodes.backbone.check_image_to_video(loaded.base[0])
 
 
 def stages(loaded: SimpleNamespace, models: list[Any]) -> dict[str, Any]:

@@ -221,12 +221,16 @@ CASES = [
         "the VAE is Wan 2.1's", "the model needs Marionette's", "load the VAE that belongs to it",
     ),
     Case(
+        "the previews' tiny VAE, which shows other frames", vae("tiny.safetensors"),
+        "of another family (TAEHV)", "needs the one of Wan 2.1", "load the VAE that belongs to it",
+    ),
+    Case(
         "text of another encoder", text_of(4096),
         "the positive conditioning is 4096 wide", "takes 32", "load the one that belongs to this model",
     ),
     Case(
         "Decode of a batch", decode_after("RepeatLatentBatch", amount=2),
-        "a batch of 2 latents", "expected one clip", "queue the graph once for each seed",
+        "a batch of 2 latents", "expected one clip", "pick one with 'Latent From Batch'",
     ),
     Case(
         "Decode of a part of the clip", decode_after("LatentCut", dim="t", index=0, amount=1),
@@ -279,6 +283,8 @@ def write_vaes(folder: Path) -> None:
     save_file({"decoder.conv_in.weight": torch.zeros(512, 4, 3, 3)}, folder / "sd.safetensors")
     wan22 = {"decoder.1.weight": torch.zeros(256, 48, 3, 3), "decoder.22.bias": torch.zeros(12)}
     save_file(wan22, folder / "wan22.safetensors")
+    tiny = {"decoder.1.weight": torch.zeros(256, 16, 3, 3), "decoder.22.bias": torch.zeros(3)}
+    save_file(tiny, folder / "tiny.safetensors")
     wan21 = {
         "decoder.middle.0.residual.0.gamma": (384, 1, 1, 1), "decoder.head.0.gamma": (96, 1, 1, 1),
         "encoder.conv1.weight": (96, 3, 3, 3, 3), "decoder.head.2.weight": (3, 96, 3, 3, 3),

@@ -45,3 +45,14 @@ def test_a_compiled_network_sees_the_same_driver(
     by_other = run(compiled(other)[0], given[0], cfg=3.0)
     assert (by_other - got[0]).abs().max() > 0.05
     torch.testing.assert_close(by_other, run(other, given[0], cfg=3.0), atol=1e-4, rtol=0)
+
+
+def test_a_compiled_network_of_a_joint_lora_is_the_same(
+    pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path
+) -> None:
+    """What our wrapper takes out of the conditioning is out before the network looks."""
+    model = loaded(pack, base, lora_of(shelf, "joint"))
+    fast, traced = compiled(model)
+    given = conditioned(pack, base, toy_nodes, model, seed=52)
+    torch.testing.assert_close(run(fast, given, cfg=3.0), run(model, given, cfg=3.0), atol=1e-4, rtol=0)
+    assert sum(len(graph.graph.nodes) for graph in traced) > 100

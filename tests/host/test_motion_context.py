@@ -277,6 +277,17 @@ def test_a_driver_of_another_context_is_refused(
             conditioned(pack, base, toy_nodes, stock)
 
 
+def test_keys_that_nobody_is_going_to_ask_for_are_let_go(
+    pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path
+) -> None:
+    cached, joint = (loaded(pack, base, lora_of(shelf, name)) for name in ("cached", "joint"))
+    there = pack.nodes.reuse._kept
+    conditioned(pack, base, toy_nodes, cached)
+    assert base.model.model in there
+    conditioned(pack, base, toy_nodes, joint)
+    assert base.model.model not in there
+
+
 def test_a_size_that_half_does_not_fit(pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path) -> None:
     model = loaded(pack, base, lora_of(shelf, "cached_half"))
     import nodes

@@ -119,6 +119,32 @@ def test_auto_takes_fp8_when_more_than_half_of_the_memory_would_be_filled(
         monkeypatch.undo()
 
 
+def test_what_earlier_runs_have_left_makes_room(
+    pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host would let go of it after this node, and the keys of the driver before are as large as those that are wanted."""
+    import comfy.memory_management as memory
+
+    model = loaded(pack, base, lora_of(shelf, "cached"))
+    whole = 2 * blocks_of(model) * 10 * (VIDEO // 5) * model.model.diffusion_model.dim * 4
+    taken, asked = [1.5 * whole], []
+
+    def let_go(target: int, free_active: bool = False) -> None:
+        asked.append((target, free_active))
+        taken[0] = 0
+
+    free_memory(monkeypatch, lambda: taken[0], 2.1 * whole)
+    assert " in float8_e4m3fn, RAM" in conditioned(pack, base, toy_nodes, model, seed=50, length=37).info, "nobody lets go"
+    memory.set_ram_cache_release_state(let_go, 0)
+    try:
+        assert " in float32, RAM" in conditioned(pack, base, toy_nodes, model, seed=51, length=37).info
+        taken[0] = 1.5 * whole
+        assert "MB of keys" in conditioned(pack, base, toy_nodes, model, seed=52, length=37, motion_cache="full").info
+    finally:
+        memory.set_ram_cache_release_state(None, 0)
+    assert (2 * whole, False) in asked and (whole, False) in asked, "no more than what is needed, and nothing of this run"
+
+
 def test_a_clip_that_fits_one_window_has_keys_that_the_host_sees(
     pack: ModuleType, base: SimpleNamespace, toy_nodes: ModuleType, shelf: Path
 ) -> None:

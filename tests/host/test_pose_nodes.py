@@ -136,6 +136,13 @@ def test_the_seed_decides(pack: ModuleType) -> None:
     assert one != other
 
 
+def test_a_name_that_comes_from_another_node_is_looked_at_when_it_is_there(pack: ModuleType) -> None:
+    """The host asks with None before that node has run."""
+    load = pack.nodes.pose.LoadPoses
+    assert load.validate_inputs(poses=None) is True and load.fingerprint_inputs(poses=None) == ""
+    assert "there is no pose file 'none.json'" in load.validate_inputs(poses="none.json")
+
+
 def test_errors_name_the_input_and_what_to_do(pack: ModuleType) -> None:
     nobody = [{"people": [], "canvas_width": 64, "canvas_height": 64}]
     frames = frames_of("dancer")

@@ -208,6 +208,18 @@ def test_keypoints_need_no_service(client: Client) -> None:
         client.run(prompt)
 
 
+def test_a_video_is_no_reference(client: Client) -> None:
+    """The node takes both, as one of its tasks is about a video."""
+    prompt = {
+        "driving": images(9, seed=3),
+        "clip": {"class_type": "CreateVideo", "inputs": {"images": ["driving", 0], "fps": 8.0}},
+        "prompt": {"class_type": "DreamActorTextPrompt", "inputs": {"task": "appearance", "language": "en", "images": ["clip", 0]}},
+        "out": {"class_type": "PreviewAny", "inputs": {"source": ["prompt", 0]}},
+    }
+    with pytest.raises(PromptFailed, match="got a VIDEO as the reference, expected one image"):
+        client.run(prompt)
+
+
 def test_an_empty_answer_of_a_local_model_is_told(client: Client) -> None:
     prompt = {
         "mine": {"class_type": "PrimitiveStringMultiline", "inputs": {"value": "A cat."}},
