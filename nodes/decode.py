@@ -90,7 +90,7 @@ class Decode(io.ComfyNode):
                 f"In-Context Conditioning was given"
             )
         if latents.shape[0] != 1:
-            raise ValueError(f"got a batch of {latents.shape[0]} latents, expected one clip; pick one with 'Latent From Batch'")
+            raise ValueError(f"got a batch of {latents.shape[0]} latents, expected one clip; pick one with 'Get Latent From Batch'")
         animation = _decoded(vae, latents, clip.layout)
         if animation.shape[2] != clip.spec.frames:
             raise ValueError(

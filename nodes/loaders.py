@@ -24,10 +24,12 @@ SMALL_MODEL, SMALL_VAE, SMALL_WORDS = "marionette_i2v.safetensors", "marionette_
 SMALL_FILES = (("diffusion_models", SMALL_MODEL), ("vae", SMALL_VAE), ("text_encoders", SMALL_WORDS))
 
 
-def _state_of(kind: str, file: str | None) -> tuple[int, int]:
-    """What changes when a model file is written anew under its name: trainings do that. Zeros for one that is not there, or whose
-    name comes from another node (None)."""
-    path = None if file is None else folder_paths.get_full_path(kind, file)
+def _state_of(kind: str, file: str | None) -> tuple[float, int]:
+    """What changes when a model file is written anew under its name: trainings do that. Zeros for one that is not there; never the
+    same for one whose name comes from another node (None)."""
+    if file is None:
+        return float("nan"), 0
+    path = folder_paths.get_full_path(kind, file)
     if path is None:
         return 0, 0
     about = Path(path).stat()
@@ -54,7 +56,7 @@ class SmallBackboneLoader(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls) -> list[tuple[int, int]]:
+    def fingerprint_inputs(cls) -> list[tuple[float, int]]:
         return [_state_of(kind, file) for kind, file in SMALL_FILES]
 
     @classmethod
@@ -155,7 +157,7 @@ class LoraLoader(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(
         cls, lora_name: str | None, low_noise_lora_name: str | None = "none", **rest: Any
-    ) -> list[tuple[int, int]]:
+    ) -> list[tuple[float, int]]:
         return [_state_of("loras", name) for name in (lora_name, low_noise_lora_name)]
 
     @classmethod

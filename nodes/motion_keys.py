@@ -8,6 +8,7 @@ from collections import OrderedDict
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from weakref import WeakSet
 
 import comfy.context_windows
 import comfy.memory_management
@@ -21,6 +22,10 @@ _FP8 = torch.float8_e4m3fn
 _HIGHEST = torch.finfo(_FP8).max
 _RAM = torch.device("cpu")
 _IN_VAIN = 4  # computed for one call so often in a row
+
+
+_all: WeakSet[MotionKeys] = WeakSet()
+"""Those that there are, whoever holds them."""
 
 
 class _Slot(torch.nn.Module):
@@ -57,6 +62,7 @@ class MotionKeys(torch.nn.Module):
         self.slots = torch.nn.ModuleList(_Slot(tokens, width, dtype) for _ in range(blocks))
         self.made_by: object = None
         self.uses = self.network = 0
+        _all.add(self)
         self._ahead: dict[int, tuple[torch.Tensor, torch.Tensor, Any]] = {}
 
     @property
@@ -131,7 +137,7 @@ class Kept:
             self.windows.move_to_end(frames)
             return self.windows[frames]
         size = _size(blocks, tokens, width, self.kind)
-        free = _free(2 * size + self.nbytes)
+        free = _free(2 * size + self.nbytes, self.nbytes)
         while self.windows and size > free - (free + self.nbytes) / 2:
             # windows that come again do so in the same order at every step: the one that was used last is used again last. Those
             # that move do not come again, and the oldest goes
@@ -171,11 +177,20 @@ class Kept:
         self.told.add(what)
 
 
-def _free(wanted: int) -> int:
-    """RAM that is free. Where that is less than `wanted`, the host lets go of what earlier runs have left, such as keys of another
-    driver: by itself it does so after a node is done, which is too late for the one that makes the next keys."""
-    comfy.memory_management.extra_ram_release(wanted)
-    return comfy.model_management.get_free_memory(_RAM)
+def _free(wanted: int, own: int = 0) -> int:
+    """RAM that is free.
+
+    Where keys of another driver, which an earlier run has left, are what is missing to `wanted`, the host lets go of what such runs
+    have left. By itself it does so after a node is done, which is too late for the one that makes the next keys.
+
+    Args:
+        own: Bytes of keys that stay.
+    """
+    free, others = comfy.model_management.get_free_memory(_RAM), sum(keys.nbytes for keys in _all) - own
+    if free < wanted <= free + others:
+        comfy.memory_management.extra_ram_release(wanted)
+        return comfy.model_management.get_free_memory(_RAM)
+    return free
 
 
 def _size(blocks: int, tokens: int, width: int, dtype: torch.dtype) -> int:

@@ -92,9 +92,9 @@ class LoadPoses(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, poses: str | None, fps: float = 0.0) -> str:
+    def fingerprint_inputs(cls, poses: str | None, fps: float = 0.0) -> str | float:
         if poses is None:
-            return ""
+            return float("nan")  # which file it is nobody says here: it is read each time
         return hashlib.sha256(Path(folder_paths.get_annotated_filepath(poses)).read_bytes()).hexdigest()
 
     @classmethod

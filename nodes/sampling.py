@@ -1,7 +1,7 @@
 """What the network sees of the driver's half while a stock sampler works: the driver, at the sampler's noise level.
 
 That is what it saw in training. The sampler sees to it itself (the LATENT has a noise mask), but for two cases. A sampler whose
-network has no such LoRA is stopped.
+network lacks the LoRA that our loader put on a Wan network is stopped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _KEY = "dreamactor_m2"
 
 
 def keep_driver_in_sight(model: Any) -> None:
-    """Patch a MODEL that has a DreamActor LoRA, for the two cases:
+    """Patch a MODEL that has a DreamActor LoRA, so that it takes conditionings with `joint_values`, and for the two cases:
 
     a second stage, whose sampler takes the noisy latent that it goes on from for the driver itself (Wan2.2's low-noise
     expert would see ever more noise there), and HunyuanVideo, whose known parts the host shows without noise.

@@ -55,7 +55,10 @@ def _one_picture(reference: torch.Tensor | None, budget: Budget) -> np.ndarray:
     if reference is None:
         raise TextError("there is no reference, expected one image of the character; connect it, or give appearance_text")
     if not isinstance(reference, torch.Tensor):
-        raise TextError("got a VIDEO as the reference, expected one image of the character; pick one with 'Get Image from Batch'")
+        raise TextError(
+            "got a VIDEO as the reference, expected one image of the character; take one out with 'Get Video Components' and 'Get "
+            "Image from Batch'"
+        )
     if reference.ndim == 4 and reference.shape[0] > 1:
         raise TextError(f"got {reference.shape[0]} reference images, expected one; pick one with 'Get Image from Batch'")
     return shrink(next(open_frames(reference, 0, "the reference").frames), budget)

@@ -226,15 +226,6 @@ class Synthesize(Section):
     address: str | None = None  # of a Ray cluster; None: this machine
     seed: int = Field(0, ge=0)
 
-    @model_validator(mode="after")
-    def _servers_are_reached(self) -> Synthesize:
-        if self.teacher == "comfyui" and self.address is not None and not self.servers:
-            raise ValueError(
-                "teacher is comfyui with an address of a cluster and no servers, expected those that its machines reach: servers "
-                "that are started here answer on this machine alone"
-            )
-        return self
-
 
 Grade = Literal[
     "imaging_quality", "aesthetic_quality", "temporal_consistency", "motion_smoothness", "appearance_consistency",

@@ -57,19 +57,20 @@ def check_compiler(device: torch.device, setting: str, instead: str) -> None:
 def _lacking(device: torch.device) -> str:
     if device.type == "cpu":
         from torch._inductor.cpp_builder import get_cpp_compiler  # takes a while
-        from torch._inductor.exc import InvalidCxxCompiler
 
         try:
             get_cpp_compiler()
-        except InvalidCxxCompiler:
+        except RuntimeError:  # on Windows it has no class of its own
             return "a C++ compiler"
+        return ""
+    if device.type not in ("cuda", "xpu"):  # Apple's has a compiler of its own
         return ""
     from torch.utils._triton import has_triton
 
     if not has_triton():
         return "Triton"
     # it compiles what calls its kernels; for Windows it brings a compiler along
-    found = os.name == "nt" or os.environ.get("CC") or any(map(shutil.which, ("cc", "gcc", "clang")))
+    found = os.name == "nt" or os.environ.get("CC") or any(map(shutil.which, ("gcc", "clang")))
     return "" if found else "a C compiler"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -109,11 +110,21 @@ def to_line(sample: Sample, folder: Path) -> str:
 
 def _from(folder: Path, path: str) -> str:
     """A path as it is opened from a folder. posix, so that a manifest made on Windows is read elsewhere."""
-    # the real ones: from a folder that is a link, `..` leads to the parent of what it links to
+    place, name = os.path.split(os.path.abspath(path))
+    return Path(_way(os.path.abspath(folder), place), name).as_posix()
+
+
+@lru_cache(4096)
+def _way(start: str, place: str) -> str:
+    """From one folder to another; the other itself where there is none, as to another drive."""
     try:
-        return Path(os.path.relpath(os.path.realpath(path), os.path.realpath(folder))).as_posix()
-    except ValueError:  # on another drive
-        return Path(path).absolute().as_posix()
+        way = os.path.relpath(place, start)
+        # from a folder that is a link, `..` leads to the parent of what it links to
+        if os.path.realpath(os.path.join(start, way)) != os.path.realpath(place):
+            way = os.path.relpath(os.path.realpath(place), os.path.realpath(start))
+    except ValueError:
+        return place
+    return way
 
 
 def write(path: Path, samples: Iterable[Sample]) -> None:

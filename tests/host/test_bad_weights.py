@@ -230,7 +230,7 @@ CASES = [
     ),
     Case(
         "Decode of a batch", decode_after("RepeatLatentBatch", amount=2),
-        "a batch of 2 latents", "expected one clip", "pick one with 'Latent From Batch'",
+        "a batch of 2 latents", "expected one clip", "pick one with 'Get Latent From Batch'",
     ),
     Case(
         "Decode of a part of the clip", decode_after("LatentCut", dim="t", index=0, amount=1),

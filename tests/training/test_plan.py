@@ -241,18 +241,20 @@ def test_a_base_in_eight_bits_is_kept_taken_apart(name: str, base: str) -> None:
             add_lora(model, RANK, FAMILY[name])
             kept[layers, kind] = kept_bytes(model, args, more, True)
     measured = kept[3, base] - kept[3, "full"] - (kept[2, base] - kept[2, "full"])
-    found = costs.cast_bytes(dimensions(name, num_layers=3), 3 * inside, 0, "int8", True, True)
+    net = dimensions(name, num_layers=3)
+    found = costs.cast_bytes(net, 3 * inside, 0, "int8", True, True, True)
     assert 0.65 * found < measured <= found
-    assert costs.cast_bytes(dimensions(name, num_layers=3), 3 * inside, 0, "int8", True, False) == 3 * found
+    assert costs.cast_bytes(net, 3 * inside, 0, "int8", True, True, False) == 3 * found
+    assert costs.cast_bytes(net, 3 * inside, 0, "full", True, False, True) == found, "so is a base in float32"
 
 
 def test_casts_of_wan_in_eight_bits() -> None:
     """0.78 GB of a LoRA of the paper's rank, 0.8 GB of a block, and 0.57 GB of its largest matrix in float32, twice."""
     net, parameters = network(NAMES[0], RELEASED[NAMES[0]]), 388_300_800
     inside = weights(NAMES[0], RELEASED[NAMES[0]])[0]
-    found = [costs.cast_bytes(net, inside, parameters, base, True, True) / 1e9 for base in ("full", "int8", "fp8")]
+    found = [costs.cast_bytes(net, inside, parameters, base, True, True, True) / 1e9 for base in ("full", "int8", "fp8")]
     assert [round(value, 2) for value in found] == [0.78, 1.58, 2.15]
-    assert costs.cast_bytes(net, inside, parameters, "full", False, True) == 0
+    assert costs.cast_bytes(net, inside, parameters, "full", False, False, True) == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -332,7 +334,7 @@ def test_more_devices() -> None:
     assert costs.on_devices(alone, 1, False, 10) == alone
     assert costs.on_devices(alone, 4, False, 10).total == alone.total + 80
     sharded = costs.on_devices(alone, 4, True, 10)
-    assert sharded.base == 200 + 20 and sharded.optimizer == 40 and sharded.activations == 500
+    assert sharded.base == 200 + 20 and sharded.optimizer == 40 and (sharded.casts, sharded.activations) == (40, 500)
 
 
 @pytest.fixture

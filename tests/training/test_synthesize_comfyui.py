@@ -125,7 +125,11 @@ def test_a_result_that_does_not_fit_its_target() -> None:
         aligned(frames, [k / 24 for k in range(5)], 5 / 24, unit(), spec)
 
 
-@pytest.mark.parametrize(("said", "lost"), [("CUDA error: an illegal memory access", True), ("CUDA out of memory", False)])
+@pytest.mark.parametrize(("said", "lost"), [
+    ("CUDA error: an illegal memory access was encountered", True), ("CUDA error: device-side assert triggered", True),
+    ("CUDA out of memory. Tried to allocate 2 GiB", False), ("CUDA error: out of memory", False),
+    ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", False), ("an illegal memory access", False),
+])  # fmt: skip
 def test_a_server_whose_gpu_failed_is_lost_and_not_the_pair(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, lost: bool
 ) -> None:
@@ -141,7 +145,7 @@ def test_a_server_whose_gpu_failed_is_lost_and_not_the_pair(
     one = sample(tmp_path, "a")
     made = teacher.make(Package((Unit("a", one, one, "", 0),), frozenset("a")))
     if lost:
-        with pytest.raises(Lost, match=r"can't go on .*illegal memory access"):
+        with pytest.raises(Lost, match=r"can't go on .*CUDA error"):
             list(made)
     else:
         assert said in next(made)[1]
@@ -149,9 +153,11 @@ def test_a_server_whose_gpu_failed_is_lost_and_not_the_pair(
 
 def test_servers_that_are_started_here_are_not_for_a_cluster(tmp_path: Path) -> None:
     given = {"teacher": "comfyui", "workflow": str(WORKFLOW), "inputs": INPUTS, "address": "ray://elsewhere:10001"}
-    with pytest.raises(UserError, match="an address of a cluster and no servers, expected those that its machines reach"):
-        config(tmp_path, **given)
-    assert config(tmp_path, servers=["10.0.0.2:8188"], **given).synthesize.address
+    with pytest.raises(UserError, match=r"servers is empty and .*elsewhere:10001, expected servers that the cluster's machines"):
+        comfyui.check(config(tmp_path, **given))
+    comfyui.check(config(tmp_path, servers=["10.0.0.2:8188"], **given))
+    for here in ("auto", "127.0.0.1:6379", "ray://localhost:10001"):
+        comfyui.check(config(tmp_path, **(given | {"address": here})))
 
 
 def test_a_server_that_does_not_answer_is_lost(tmp_path: Path) -> None:

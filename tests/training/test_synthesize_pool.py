@@ -77,6 +77,9 @@ def spawner(folder: Path, cpus: int) -> Callable[[int], Any]:
                 return Outcome(stop="the disk is full")
             if name.startswith("loses-all") or (self.slot == 0 and name.startswith("lost")):
                 return Outcome(lost=f"server {self.slot} is gone")
+            while name.startswith("breaks") and self.slot and self.patience > 0 and not list(folder.glob("breaks*")):
+                time.sleep(0.05)  # until the other's has failed
+                self.patience -= 0.05
             while name.startswith("slow") and self.slot == 0 and self.patience > 0 and others() < 11:
                 time.sleep(0.05)
                 self.patience -= 0.05
@@ -136,15 +139,24 @@ def test_a_worker_whose_gpu_fails_is_started_anew(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "loads"), [("breaks-always", TRIES), ("breaks-for-good", 2)])
 def test_a_gpu_that_fails_again_and_again_is_left_alone(tmp_path: Path, name: str, loads: int) -> None:
-    """At work, or when its networks are loaded anew. The other one makes all that is left."""
-    wanted = [f"u{k}" for k in range(8)]
-    spread = [package(f"{name}{'' if k == 0 else k}") for k in range(TRIES)] if name == "breaks-always" else [package(name)]
-    done, failed, _ = worked(tmp_path, [*spread, *map(package, wanted)])
-    assert sorted(done) == sorted([*(one.units[0].id for one in spread), *wanted]) and not failed
-    assert (tmp_path / "loads").read_text().count("0") <= loads
-    (tmp_path / "alone").mkdir()
-    with pytest.raises(UserError, match=r"no worker is left: worker 0 .*CUDA error"):
-        worked(tmp_path / "alone", [package(f"{name}{k}") for k in range(3)], slots=1)
+    """With one package after the other, or when its networks are loaded anew."""
+    with pytest.raises(UserError, match=r"no worker is left: worker 0, started \d times, can't go on \(.*CUDA error"):
+        worked(tmp_path, [package(f"{name}{k}") for k in range(5)], slots=1)
+    assert (tmp_path / "loads").read_text() == "0" * loads
+
+
+def test_others_make_what_a_broken_gpu_leaves(tmp_path: Path) -> None:
+    wanted = [f"breaks-for-good{k}" for k in range(6)]
+    done, failed, log = worked(tmp_path, list(map(package, wanted)))
+    assert sorted(done) == wanted and not failed
+    assert [line[0] for line in log].count("0") == 1
+
+
+def test_packages_on_which_every_gpu_fails_are_given_up_and_not_the_worker(tmp_path: Path) -> None:
+    done, failed, log = worked(tmp_path, [*(package(f"breaks-always{k}") for k in range(2)), package("u0"), package("u1")], slots=1)
+    assert sorted(done) == ["u0", "u1"] and sorted(failed) == ["breaks-always0", "breaks-always1"]
+    assert "illegal memory access" in failed["breaks-always0"]
+    assert [sum(line[1] == f"breaks-always{k}" for line in log) for k in range(2)] == [TRIES, TRIES]
 
 
 def test_a_lost_server_is_left_to_the_others_until_there_is_none(tmp_path: Path) -> None:

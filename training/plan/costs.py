@@ -178,17 +178,17 @@ def base_bytes(inside: int, outside: int, base: str, half: bool) -> int:
     return inside * (size if base == "full" else 1) + outside * size
 
 
-def cast_bytes(net: Network, inside: int, parameters: int, base: str, half: bool, checkpointing: bool) -> int:
-    """Bytes of weights in the precision of the arithmetic, beside those that are kept in another.
+def cast_bytes(net: Network, inside: int, parameters: int, base: str, half: bool, halved: bool, checkpointing: bool) -> int:
+    """Bytes, at most, of weights in the precision of the arithmetic (`half`) beside those that are kept in another: the LoRA's in
+    float32, the base's in 8 bits or as `halved` says.
 
-    In half precision a LoRA's own, which are in float32. Of a base in 8 bits the matrices of the block that is computed again, as
-    a backward pass needs them; without checkpointing those of all blocks. One of fp8 is in float32 twice on its way.
+    Of the base the matrices of the block that is computed again, as a backward pass needs them; without checkpointing those of all
+    blocks. One of fp8 is in float32 twice on its way.
     """
-    size = 2 if half else 4
     cast = 2 * parameters if half else 0
-    if base == "full":
+    if base == "full" and half == halved:
         return cast
-    kept = inside // (net.layers if checkpointing else 1) * size
+    kept = inside // (net.layers if checkpointing else 1) * (2 if half else 4)
     return cast + kept + (2 * 4 * net.width * net.inner if base == "fp8" else 0)
 
 
@@ -222,7 +222,7 @@ def on_devices(memory: Memory, devices: int, sharded: bool, block: int) -> Memor
     if not sharded:
         return Memory(**memory.parts() | {"gradients": 2 * memory.gradients})
     share = {name: -(-value // devices) for name, value in memory.parts().items()}
-    whole = {"activations": memory.activations, "workspace": memory.workspace, "base": share["base"] + 2 * block}
+    whole = {name: memory.parts()[name] for name in ("casts", "activations", "workspace")} | {"base": share["base"] + 2 * block}
     return Memory(**share | whole)
 
 

@@ -79,7 +79,7 @@ def made(settings: Config, speed: float, card: float, most: int) -> dict[str, An
         alone = costs.Memory(
             base=base, lora=4 * parameters, gradients=4 * parameters, ema=4 * parameters if train.ema else 0,
             optimizer=costs.optimizer_bytes(train.optimizer, parameters),
-            casts=costs.cast_bytes(net, inside, parameters, backbone.base, computed_half, train.checkpointing),
+            casts=costs.cast_bytes(net, inside, parameters, backbone.base, computed_half, halved, train.checkpointing),
             activations=micro * kept, workspace=micro * costs.workspace(net, tokens),
         )  # fmt: skip
         return costs.on_devices(alone, devices, sharded, base // net.layers)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -142,11 +143,22 @@ def _retargets(config: Config, where: Mapping[str, object]) -> bool:
     return config.synthesize.retarget and "reference_poses" not in where and "driving_video" not in where
 
 
+def _is_here(address: str) -> bool:
+    """Whether a Ray cluster may be this machine's own; `auto` and `local` are names of Ray's for one."""
+    host = urlsplit(address if "://" in address else f"//{address}").hostname
+    return address in ("auto", "local") or host in ("localhost", "127.0.0.1", "::1")
+
+
 def check(config: Config) -> Teaching:
     """All that can be known to be wrong before a server is asked. Raises UserError."""
     settings = config.synthesize
     if settings.workflow is None:
         raise UserError("synthesize.workflow is not given, expected a workflow in API format for teacher: comfyui")
+    if settings.address is not None and not settings.servers and not _is_here(settings.address):
+        raise UserError(
+            f"synthesize.servers is empty and synthesize.address is {settings.address}, expected servers that the cluster's "
+            f"machines reach: those that are started here answer on this machine alone"
+        )
     where = places(read_workflow(settings.workflow), settings.inputs)
     retargets = _retargets(config, where)
     about = {
@@ -203,7 +215,7 @@ class ComfyTeacher:
         self._there: set[str] = set()
 
     def make(self, package: Package) -> Iterator[tuple[Unit, np.ndarray | str]]:
-        """Frames of each wanted unit, or why there are none. Raises Lost when the server does not answer."""
+        """Frames of each wanted unit, or why there are none. Raises Lost when the server does not answer, or its GPU failed."""
         for unit in package.units:
             if unit.id not in package.wanted:
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,6 +92,7 @@ class Pool:
         self.running: dict[Any, tuple[int, Package | None]] = {}  # None: it loads
         self.loads: Counter[int] = Counter()
         self.tries: Counter[str] = Counter()  # by the first unit of a package
+        self.failing: defaultdict[int, set[str]] = defaultdict(set)  # of a slot: packages in a row on which its GPU failed
         self.lost: list[str] = []
         self.slots = slots
 
@@ -145,10 +146,13 @@ class Pool:
                 self.idle.append(slot)
                 return
             # after such an error all else fails in that process, at once: it would go through the whole queue
-            ray.kill(self.actors[slot])
-            if package is None or self.loads[slot] >= TRIES:
-                self.lost.append(f"worker {slot} was started {self.loads[slot]} times and can't go on ({reason})")
+            if package is not None:
+                self.failing[slot].add(package.units[0].id)
+            if package is None or len(self.failing[slot]) >= TRIES:
+                # it is not ended: it holds its GPU, which the next worker that is started would be given else
+                self.lost.append(f"worker {slot}, started {self.loads[slot]} times, can't go on ({reason})")
             else:
+                ray.kill(self.actors[slot])
                 self._start(slot)
             return
         if package is None:
@@ -164,6 +168,7 @@ class Pool:
                 self._again(Package(package.units, left), outcome.lost)
             return
         self.idle.append(slot)
+        self.failing[slot].clear()
         self.report(package, outcome)
 
     def _again(self, package: Package | None, reason: str) -> None:
