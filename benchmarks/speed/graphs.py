@@ -18,8 +18,8 @@ from training.marionette.world import FPS, HEIGHT, WIDTH, rng_for, sample_scene
 ROOT = Path(__file__).resolve().parents[2]
 LORA = ROOT / "models" / "loras" / "marionette_pose.safetensors"
 PLAIN = "plain"
-HOST_NODES, WAITS = Path(__file__).with_name("host_nodes"), "WaitForSteps"
-"""A folder of nodes for the host, and the one in it."""
+HOST_NODES, WAITS, QUICK_VAE = Path(__file__).with_name("host_nodes"), "WaitForSteps", "QuickVAE"
+"""A folder of nodes for the host, and those in it."""
 DISTINCT = tuple(name for name, context in CONTEXTS.items() if context.near is None)
 """Contexts whose VAE work differs: a neighbourhood changes attention alone."""
 

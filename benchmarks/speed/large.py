@@ -12,7 +12,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from safetensors.torch import save_file
 
-from benchmarks.speed.graphs import step_graphs
+from benchmarks.speed.graphs import QUICK_VAE, step_graphs
 from dreamactor_core.contract import Contract
 from dreamactor_core.motion_context import CONTEXTS
 from dreamactor_core.words import DIM
@@ -21,7 +21,7 @@ from training.marionette.backbone import MODEL_CONFIG
 from training.marionette.world import FPS, FRAMES, LEAD_IN
 from training.native import to_native, wan_transformer_key
 
-FOLDERS = ("diffusion_models", "vae", "loras")
+FOLDERS = ("diffusion_models", "loras")
 _NAME, _FILE, _RANK, _HEAD = "large", "large.safetensors", 16, 128
 
 
@@ -50,38 +50,8 @@ def _random(shapes: Mapping[str, Sequence[int]], dtype: torch.dtype) -> dict[str
     return made
 
 
-def _tiny_vae() -> dict[str, tuple[int, ...]]:
-    """Shapes of the weights of the autoencoder that hosts have for previews of Wan's latents (TAEHV): what is encoded is of no
-    matter here, and a video of that size takes the real one minutes on a CPU."""
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def convolution(name: str, channels: int, out: int, size: int = 3, bias: bool = True) -> None:
-        shapes[f"{name}.weight"] = (out, channels, size, size)
-        if bias:
-            shapes[f"{name}.bias"] = (out,)
-
-    def level(part: str, at: int, channels: int) -> None:
-        for block in range(at, at + 3):
-            for layer, many in ((0, 2), (2, 1), (4, 1)):
-                convolution(f"{part}.{block}.conv.{layer}", many * channels, channels)
-
-    convolution("encoder.0", 3, 64)
-    for at, frames in ((2, 2), (7, 2), (12, 1)):
-        convolution(f"encoder.{at}.conv", frames * 64, 64, 1, bias=False)
-        convolution(f"encoder.{at + 1}", 64, 64, bias=False)
-        level("encoder", at + 2, 64)
-    convolution("encoder.17", 64, 16)
-    convolution("decoder.1", 16, 256)
-    for at, channels, out, frames in ((3, 256, 128, 1), (9, 128, 64, 2), (15, 64, 64, 2)):
-        level("decoder", at, channels)
-        convolution(f"decoder.{at + 4}.conv", channels, frames * channels, 1, bias=False)
-        convolution(f"decoder.{at + 5}", channels, out, bias=False)
-    convolution("decoder.22", 64, 3)
-    return shapes
-
-
 def write(folder: Path, shape: Shape, dtype: torch.dtype) -> None:
-    """The network's file in `diffusion_models`, a VAE's in `vae`, and in `loras` a LoRA for each motion context."""
+    """The network's file in `diffusion_models`, and in `loras` a LoRA for each motion context."""
     heads = shape.width // _HEAD
     more = dict(num_attention_heads=heads, attention_head_dim=_HEAD, ffn_dim=shape.inner, num_layers=shape.layers)
     with torch.device("meta"):
@@ -91,7 +61,6 @@ def write(folder: Path, shape: Shape, dtype: torch.dtype) -> None:
     for name in FOLDERS:
         (folder / name).mkdir(parents=True, exist_ok=True)
     save_file(_random(shapes, dtype), folder / "diffusion_models" / _FILE, {"config": json.dumps(config)})
-    save_file(_random(_tiny_vae(), torch.float32), folder / "vae" / _FILE)
     layers = {name.removesuffix(".weight"): size for name, size in shapes.items() if ".ffn." in name and len(size) == 2}
     lora = _random({f"diffusion_model.{name}.lora_A.weight": (_RANK, size[1]) for name, size in layers.items()}, dtype)
     lora |= _random({f"diffusion_model.{name}.lora_B.weight": (size[0], _RANK) for name, size in layers.items()}, dtype)
@@ -106,7 +75,7 @@ def large_graphs(shape: Shape, seed: int, steps: int) -> dict[str, Prompt]:
     made = step_graphs(shape.size, seed, steps)
     for graph in made.values():
         graph["network"] = {"class_type": "UNETLoader", "inputs": {"unet_name": _FILE, "weight_dtype": "default"}}
-        graph["vae"] = {"class_type": "VAELoader", "inputs": {"vae_name": _FILE}}
+        graph["vae"] = {"class_type": QUICK_VAE, "inputs": {}}
         lora = by_title(graph, "Motion LoRA")["inputs"]
         lora |= {"model": ["network", 0], "lora_name": f"{_NAME}_{lora['lora_name']}"}
         by_title(graph, "In-context conditioning")["inputs"]["vae"] = ["vae", 0]
