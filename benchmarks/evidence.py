@@ -7,7 +7,8 @@ Every row is judged on the same held-out pairs: identities and motions of the te
 drivers move humans and cartoons; non-human drivers (quadrupeds, birds) another animal of their kind. The paper's pose variant is
 driven by what an estimator of human poses finds, and such a one finds no joints on an animal: with non-human drivers its skeleton
 video is black. What it would do with an estimator that knows animals stands beside it, as `nonhuman_skeleton`, for the rows
-that are compared in it. Proportions are not retargeted: how a driver's build leaks into the result is part of what is asked.
+that are compared in it. Proportions are not retargeted, as how a driver's build leaks into the result is part of what is asked;
+but `other_build_retargeted` has the pairs of `other_build`, whose drivers are of quite another build, once more with it.
 
 What the JSON file holds already of this recipe is not measured again: trainings may be done, and their LoRAs deleted, one after the
 other. Beside the file, in a folder of its name, lies the line of each row in the picture.
@@ -38,7 +39,8 @@ from dreamactor_core.clips import ClipSpec
 from dreamactor_core.contract import Contract
 from dreamactor_core.layout import get_layout
 from dreamactor_core.motion_context import get_context
-from dreamactor_core.poses import from_body_joints
+from dreamactor_core.poses import PoseSequence, from_body_joints
+from dreamactor_core.retarget import retarget
 from dreamactor_core.skeleton import draw_skeleton
 from headless.atomic import atomic
 from headless.media import MediaError, read_image, write_image
@@ -63,18 +65,37 @@ GROUPS: dict[str, tuple[tuple[Plan, Plan], ...]] = {
     "nonhuman": (("quadruped", "quadruped"), ("bird", "bird")),
 }
 """Driver's and reference's body plan, in turn."""
+BUILD = "other_build"
+"""Drivers whose heads and limbs are more than 1.5 times as large or as small beside each other as the reference's."""
+PLANS = GROUPS | {BUILD: (("human", "cartoon"), ("cartoon", "human"))}
 ELSEWHERE = "human_elsewhere"
 """Human drivers filmed from another place: their skeletons are centred by their box, as Pose Draw does."""
 SKELETON = "nonhuman_skeleton"
 """Non-human drivers as an estimator that knows animals sees them."""
 TEACHER = "pose_teacher"
 """A row beside the recipe's: the pose LoRA that made the synthetic pairs and that the rgb rows begin with."""
-MORE: dict[str, dict[str, tuple[str, ...]]] = {
-    "human": {ELSEWHERE: ("pose_full", "pose_no_norm", "pose_no_aug")},
-    "nonhuman": {SKELETON: (TEACHER,)},
+
+
+@dataclass(frozen=True)
+class More:
+    """Pairs of `PLANS` once more, or seen differently: for the rows that are compared in them, as each costs as much as a group of
+    its own. `seen`: as `poses_of` has it."""
+
+    pairs: str
+    rows: tuple[str, ...]
+    seen: dict[str, bool]
+
+
+MORE = {
+    ELSEWHERE: More("human", ("pose_full", "pose_no_norm", "pose_no_aug"), {"elsewhere": True}),
+    SKELETON: More("nonhuman", (TEACHER,), {"sees_animals": True}),
+    BUILD: More(BUILD, ("pose_full", "pose_no_aug"), {}),
+    f"{BUILD}_retargeted": More(BUILD, ("pose_full", "pose_no_aug"), {"retargeted": True}),
 }
-"""The same pairs, seen differently: for the rows that are compared in them, as each costs as much as a group of its own."""
-FIGURES = ("psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "size", "motion")
+FIGURES = (
+    "psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "size", "length",
+    "motion",
+)  # fmt: skip
 SPEC = ClipSpec(FRAMES, LEAD_IN, FPS)
 _BATCH, _STREAM = 12, 7
 _SHOWN = 2  # pairs of each group in the picture
@@ -110,8 +131,8 @@ def sample_pairs(group: str, seed: int, count: int) -> list[Pair]:
     """Held-out pairs of a group of drivers."""
     pairs = []
     for index in range(count):
-        driver_plan, plan = GROUPS[group][index % len(GROUPS[group])]
-        rng = rng_for("test", _STREAM, seed, list(GROUPS).index(group), index)
+        driver_plan, plan = PLANS[group][index % len(PLANS[group])]
+        rng = rng_for("test", _STREAM, seed, list(PLANS).index(group), index)
         scene = sample_scene(rng, plan)
         pairs.append(Pair(scene, scene.with_character(rng, driver_plan), *scene.draw()))
     return pairs
@@ -158,15 +179,20 @@ def prompt_of(pair: Pair, text: str) -> str:
     return pair.scene.describe()
 
 
-def driver_of(pair: Pair, variant: str, sees_animals: bool = False, elsewhere: bool = False) -> np.ndarray:
-    """What drives: RGB uint8 (T - lead-in, H, W, 3)."""
-    if variant == "rgb":
-        return pair.driver.draw()[0][LEAD_IN:]
+def poses_of(pair: Pair, sees_animals: bool = False, elsewhere: bool = False, retargeted: bool = False) -> PoseSequence:
+    """The driver's poses as a pose row is shown them."""
     joints = pair.driver.keypoints()[LEAD_IN:]
     if pair.driver.motion.family != "biped" and not sees_animals:
         joints = np.zeros_like(joints)
     poses = from_body_joints(joints, HEIGHT, WIDTH)
-    return draw_skeleton(normalise(poses, HEIGHT, WIDTH) if elsewhere else poses, HEIGHT, WIDTH)
+    if elsewhere:
+        poses = normalise(poses, HEIGHT, WIDTH)
+    return retarget(poses, from_body_joints(pair.scene.keypoints()[:1], HEIGHT, WIDTH)) if retargeted else poses
+
+
+def driver_of(pair: Pair, variant: str, **seen: bool) -> np.ndarray:
+    """What drives: RGB uint8 (T - lead-in, H, W, 3). `seen`: as `poses_of` has it."""
+    return pair.driver.draw()[0][LEAD_IN:] if variant == "rgb" else draw_skeleton(poses_of(pair, **seen), HEIGHT, WIDTH)
 
 
 @torch.no_grad()
@@ -193,7 +219,7 @@ def summary(figures: list[dict[str, float]]) -> dict[str, Any]:
     """Means over the pairs that have a figure, the 95% bootstrap interval of each that is a measure of the result, and each
     pair's PSNR. Raises ValueError for an infinite one."""
     made: dict[str, Any] = {"n": len(figures)} | {key: mean_of(key, [f[key] for f in figures]) for key in FIGURES}
-    for key in ("psnr", "ssim", "iou", "colour", "size", "motion"):
+    for key in ("psnr", "ssim", "iou", "colour", "size", "length", "motion"):
         values = np.array([f[key] for f in figures if np.isfinite(f[key])])
         if len(values) > 1:
             interval = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=0).confidence_interval
@@ -202,20 +228,19 @@ def summary(figures: list[dict[str, float]]) -> dict[str, Any]:
     return made
 
 
-def measure_group(
-    network: Network, pairs: list[Pair], seed: int, **seen: bool
-) -> tuple[list[dict[str, float]], list[np.ndarray]]:
-    """Figures of each pair, and the results. `seen`: as `driver_of` has it."""
+def measure_group(network: Network, pairs: list[Pair], seed: int, **seen: bool) -> tuple[list[dict[str, float]], list[np.ndarray]]:
+    """Figures of each pair, and the results. `seen`: as `poses_of` has it."""
     drivers = [driver_of(pair, network.contract.variant, **seen) for pair in pairs]
     results = generate(network, pairs, drivers, seed)
     # another pair's driver of the same body plans: two further on, as plans take turns
     turned = drivers[2:] + drivers[:2]
     black = not any(driver.any() for driver in drivers)
-    others = results if black or seen.get("elsewhere") else generate(network, pairs, turned, seed)
+    alone = seen.get("elsewhere", False) or seen.get("retargeted", False)  # no other driver is tried
+    others = results if black or alone else generate(network, pairs, turned, seed)
     figures = []
     for pair, result, other in zip(pairs, results, others, strict=True):
         found = judge(pair, result, other, pair.truth[LEAD_IN:])
-        if seen.get("elsewhere"):  # no other driver was tried
+        if alone:
             found |= {"psnr_other": float("nan"), "iou_other": float("nan")}
         labels, parts = pair.labels[LEAD_IN:], len(PARTS[pair.scene.character.plan])
         moving = moving_parts(labels, pair.labels[0], parts)
@@ -241,10 +266,9 @@ def measure(loras: Path, row: str, seed: int, count: int) -> tuple[dict[str, Any
         figures, results = measure_group(network, pairs, seed)
         found[group], shown[group] = summary(figures), results[:_SHOWN]
         every += figures
-        for more, rows in MORE[group].items():
-            if row in rows:
-                seen = {"sees_animals": more == SKELETON, "elsewhere": more == ELSEWHERE}
-                found[more] = summary(measure_group(network, pairs, seed, **seen)[0])
+    for name, more in MORE.items():
+        if row in more.rows:
+            found[name] = summary(measure_group(network, sample_pairs(more.pairs, seed, count), seed, **more.seen)[0])
     return found | {key: value for key, value in summary(every).items()}, line(shown)
 
 
@@ -269,11 +293,11 @@ def picture(lines: dict[str, np.ndarray], seed: int) -> np.ndarray:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """For a terminal."""
-    keys = ("psnr", "psnr_still", "psnr_other", "ssim", "iou", "colour", "size", "motion")
+    keys = ("psnr", "psnr_still", "psnr_other", "ssim", "iou", "colour", "size", "length", "motion")
     lines = [f"{'row':18}{'drivers':20}" + "".join(f"{key:>12}" for key in keys)]
     for row in rows:
-        for group in (group for group in (*GROUPS, ELSEWHERE, SKELETON) if group in row):
-            values = ("-" if row[group][key] is None else f"{row[group][key]:.3f}" for key in keys)
+        for group in (group for group in (*GROUPS, *MORE) if group in row):
+            values = ("-" if row[group].get(key) is None else f"{row[group][key]:.3f}" for key in keys)
             lines.append(f"{row['row']:18}{group:20}" + "".join(f"{value:>12}" for value in values))
     return "\n".join(lines)
 
@@ -314,7 +338,8 @@ def main() -> None:
         for row in missing:
             started = time.time()
             rows[row], lines[row] = measure(args.loras, row, args.seed, args.pairs)
-            print(f"{row}: {time.time() - started:.0f} s", file=sys.stderr, flush=True)
+            rows[row]["seconds"] = round(time.time() - started)
+            print(f"{row}: {rows[row]['seconds']} s", file=sys.stderr, flush=True)
             if args.json:  # after every row: what is measured is not lost
                 _line_file(args.json, row).parent.mkdir(parents=True, exist_ok=True)
                 write_image(_line_file(args.json, row), lines[row])

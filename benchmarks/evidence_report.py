@@ -17,7 +17,8 @@ _COLUMNS = (
     ("ssim", "SSIM", 3),
     ("iou", "part IoU", 3),
     ("colour", "colour error", 3),
-    ("size", "size error", 3),
+    ("size", "area error", 3),
+    ("length", "length error", 3),
     ("motion", "motion", 3),
 )
 _ENDS = ("rgb_synthetic", "rgb_ground_truth")
@@ -26,11 +27,15 @@ _GROUPS = {
     "human_elsewhere": "Human drivers filmed from another place: skeletons centred by their box",
     "nonhuman": "Non-human drivers (quadrupeds, birds); skeletons are those that an estimator of people finds: none",
     "nonhuman_skeleton": "Non-human drivers, with the skeletons of an estimator that knows animals",
+    "other_build": "Human drivers of another build (humans for cartoons, cartoons for humans)",
+    "other_build_retargeted": "Human drivers of another build, retargeted onto the reference's own proportions",
 }
 COMPARISONS = (
     ("spatial over temporal layout", "pose_full", "pose_temporal", "human", True),
     ("augmentation over none", "pose_full", "pose_no_aug", "human", True),
     ("augmentation over none", "pose_full", "pose_no_aug", "human_elsewhere", True),
+    ("augmentation over none", "pose_full", "pose_no_aug", "other_build", True),
+    ("augmentation over none", "pose_full", "pose_no_aug", "other_build_retargeted", False),
     ("normalisation over none", "pose_full", "pose_no_norm", "human", True),
     ("normalisation over none", "pose_full", "pose_no_norm", "human_elsewhere", True),
     ("bone scaling over none", "pose_full", "pose_no_bone", "human", True),
@@ -65,7 +70,7 @@ def put(path: Path, found: dict[str, Any]) -> None:
 
 
 def _value(figures: dict[str, Any], key: str, digits: int) -> str:
-    if figures[key] is None:
+    if figures.get(key) is None:  # rows measured earlier lack figures that are newer
         return "-"
     low, high = figures.get(f"{key}_ci", (None, None))
     interval = "" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]"
@@ -102,9 +107,10 @@ def verdict(better: dict[str, Any], worse: dict[str, Any]) -> str:
     return "no, the other way" if high < 0 else "not decided"
 
 
-def _figures(row: dict[str, Any], group: str | None) -> dict[str, Any]:
-    """Of a group of drivers, None: all. Raw video has no skeleton: an rgb row has one figure for a group's pairs."""
-    return row if group is None else row.get(group) or row[group.partition("_")[0]]
+def _figures(row: dict[str, Any], group: str | None) -> dict[str, Any] | None:
+    """Of a group of drivers, None: all. Raw video has no skeleton: an rgb row has one figure for a group's pairs. None for a group
+    that the row was not measured with."""
+    return row if group is None else row.get(group) or row.get(group.partition("_")[0])
 
 
 def _comparisons(rows: dict[str, dict[str, Any]]) -> list[str]:
@@ -113,6 +119,8 @@ def _comparisons(rows: dict[str, dict[str, Any]]) -> list[str]:
         if one not in rows or other not in rows:
             continue
         better, worse = (_figures(rows[name], group) for name in (one, other))
+        if better is None or worse is None:
+            continue
         mean, low, high = difference(better, worse)
         about = f"{claim} | {group or 'all'} | {one}, {other} | {mean:+.2f} [{low:+.2f}, {high:+.2f}]"
         lines.append(f"| {about} | {verdict(better, worse)} | {'yes' if papers else 'not compared'} |")
@@ -138,9 +146,10 @@ def markdown(found: dict[str, Any], picture: str) -> str:
         f"each kind of driver, the same for every row, {found['steps']} sampling steps of `{found['sampler']}` at a shift of "
         f"{found['shift']:g}. "
         "PSNR in dB over the region that moves; in square brackets 95% bootstrap intervals over the pairs. "
-        "Colour error: 0 to 1; size error: mean |log ratio| of the parts' "
-        "areas; in both lower is better; motion: correlation of the parts' paths with the truth's. Each row is one training run: "
-        "intervals say how sure the figures of these LoRAs are, not what another training seed would give.",
+        "Colour error: 0 to 1; area and length error: mean |log ratio| of the parts' "
+        "to the truth's; in all three lower is better; motion: correlation of the parts' paths with the truth's. "
+        "Each row is one training run: intervals say how sure the figures of these LoRAs are, not what another training seed "
+        "would give.",
     ]
     lines += ["", "What trains a row's LoRA again:", "", *(f"    {command_of(row)}" for row in rows)]
     for group, title in _GROUPS.items():
