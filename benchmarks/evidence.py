@@ -78,8 +78,8 @@ TEACHER = "pose_teacher"
 
 @dataclass(frozen=True)
 class More:
-    """Pairs of `PLANS` once more, or seen differently: for the rows that are compared in them, as each costs as much as a group of
-    its own. `seen`: as `poses_of` has it."""
+    """Further pairs, or those of a group seen differently: only for the rows that are compared in them, for what they cost.
+    `pairs`: of `PLANS`. `seen`: as `poses_of` has it."""
 
     pairs: str
     rows: tuple[str, ...]
@@ -93,8 +93,8 @@ MORE = {
     f"{BUILD}_retargeted": More(BUILD, ("pose_full", "pose_no_aug"), {"retargeted": True}),
 }
 FIGURES = (
-    "psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "size", "length",
-    "motion",
+    "psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "size",
+    "size_driver", "length", "length_driver", "motion",
 )  # fmt: skip
 SPEC = ClipSpec(FRAMES, LEAD_IN, FPS)
 _BATCH, _STREAM = 12, 7
@@ -217,14 +217,15 @@ def generate(network: Network, pairs: list[Pair], drivers: list[np.ndarray], see
 
 def summary(figures: list[dict[str, float]]) -> dict[str, Any]:
     """Means over the pairs that have a figure, the 95% bootstrap interval of each that is a measure of the result, and each
-    pair's PSNR. Raises ValueError for an infinite one."""
+    pair's PSNR and length error. Raises ValueError for an infinite one."""
     made: dict[str, Any] = {"n": len(figures)} | {key: mean_of(key, [f[key] for f in figures]) for key in FIGURES}
     for key in ("psnr", "ssim", "iou", "colour", "size", "length", "motion"):
         values = np.array([f[key] for f in figures if np.isfinite(f[key])])
         if len(values) > 1:
             interval = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=0).confidence_interval
             made[f"{key}_ci"] = [round(float(interval.low), 4), round(float(interval.high), 4)]
-    made["psnr_pairs"] = [round(float(f["psnr"]), 3) if np.isfinite(f["psnr"]) else None for f in figures]
+    for key in ("psnr", "length"):
+        made[f"{key}_pairs"] = [round(float(f[key]), 3) if np.isfinite(f[key]) else None for f in figures]
     return made
 
 
@@ -294,11 +295,11 @@ def picture(lines: dict[str, np.ndarray], seed: int) -> np.ndarray:
 def table(rows: list[dict[str, Any]]) -> str:
     """For a terminal."""
     keys = ("psnr", "psnr_still", "psnr_other", "ssim", "iou", "colour", "size", "length", "motion")
-    lines = [f"{'row':18}{'drivers':20}" + "".join(f"{key:>12}" for key in keys)]
+    lines = [f"{'row':18}{'drivers':24}" + "".join(f"{key:>12}" for key in keys)]
     for row in rows:
         for group in (group for group in (*GROUPS, *MORE) if group in row):
             values = ("-" if row[group].get(key) is None else f"{row[group][key]:.3f}" for key in keys)
-            lines.append(f"{row['row']:18}{group:20}" + "".join(f"{value:>12}" for value in values))
+            lines.append(f"{row['row']:18}{group:24}" + "".join(f"{value:>12}" for value in values))
     return "\n".join(lines)
 
 
@@ -332,6 +333,10 @@ def main() -> None:
         recipe = ablate.load(RECIPE, args.loras)
         rows = kept.kept(args.json, "row", _about(args), lambda row: version(recipe, row))
         lines = {row: _read_line(args.json, row) for row in rows}
+        for row in rows:
+            if lacks := [name for name, more in MORE.items() if row in more.rows and name not in rows[row]]:
+                said = f"{row} was measured before {', '.join(lacks)}; take the row out of {args.json} to measure it again"
+                print(said, file=sys.stderr)
         missing = [row for row in args.rows if row not in rows]
         for row in missing:
             file_of(args.loras, row)  # what is missing is said before anything is measured

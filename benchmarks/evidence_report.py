@@ -27,8 +27,8 @@ _GROUPS = {
     "human_elsewhere": "Human drivers filmed from another place: skeletons centred by their box",
     "nonhuman": "Non-human drivers (quadrupeds, birds); skeletons are those that an estimator of people finds: none",
     "nonhuman_skeleton": "Non-human drivers, with the skeletons of an estimator that knows animals",
-    "other_build": "Human drivers of another build (humans for cartoons, cartoons for humans)",
-    "other_build_retargeted": "Human drivers of another build, retargeted onto the reference's own proportions",
+    "other_build": "Drivers of another build (humans for cartoons, cartoons for humans)",
+    "other_build_retargeted": "Drivers of another build, retargeted onto the reference's own proportions and place",
 }
 COMPARISONS = (
     ("spatial over temporal layout", "pose_full", "pose_temporal", "human", True),
@@ -74,7 +74,8 @@ def _value(figures: dict[str, Any], key: str, digits: int) -> str:
         return "-"
     low, high = figures.get(f"{key}_ci", (None, None))
     interval = "" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]"
-    return f"{figures[key]:.{digits}f}{interval}"
+    build = figures.get(f"{key}_driver")
+    return f"{figures[key]:.{digits}f}{interval}" + ("" if build is None else f" ({build:.2f})")
 
 
 def _controls(figures: dict[str, Any]) -> str:
@@ -90,40 +91,48 @@ def _table(rows: list[dict[str, Any]], group: str) -> list[str]:
     return lines
 
 
-def difference(better: dict[str, Any], worse: dict[str, Any]) -> tuple[float, float, float]:
-    """Mean difference of two rows' PSNR over the same pairs, and its 95% bootstrap interval, dB."""
-    both = zip(better["psnr_pairs"], worse["psnr_pairs"], strict=True)
-    values = np.array([a - b for a, b in both if a is not None and b is not None])
+def difference(better: dict[str, Any], worse: dict[str, Any], figure: str = "psnr") -> tuple[float, float, float]:
+    """By how much the first row is the better one: mean over the same pairs, and its 95% bootstrap interval. PSNR in dB; of
+    `length`, whose error is to be low, by how much lower it is."""
+    both = zip(better[f"{figure}_pairs"], worse[f"{figure}_pairs"], strict=True)
+    sign = -1 if figure == "length" else 1
+    values = np.array([sign * (a - b) for a, b in both if a is not None and b is not None])
     found = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=0).confidence_interval
     return float(values.mean()), float(found.low), float(found.high)
 
 
-def verdict(better: dict[str, Any], worse: dict[str, Any]) -> str:
+def verdict(better: dict[str, Any], worse: dict[str, Any], figure: str = "psnr") -> str:
     """Whether the order holds: `yes, intervals apart`; `yes, pair by pair` where only the interval of the difference is clear of
     0; `not decided`; `no, the other way`."""
-    _, low, high = difference(better, worse)
+    _, low, high = difference(better, worse, figure)
     if low > 0:
-        return "yes, intervals apart" if better["psnr_ci"][0] > worse["psnr_ci"][1] else "yes, pair by pair"
+        above, below = (worse, better) if figure == "length" else (better, worse)
+        return "yes, intervals apart" if above[f"{figure}_ci"][0] > below[f"{figure}_ci"][1] else "yes, pair by pair"
     return "no, the other way" if high < 0 else "not decided"
 
 
 def _figures(row: dict[str, Any], group: str | None) -> dict[str, Any] | None:
     """Of a group of drivers, None: all. Raw video has no skeleton: an rgb row has one figure for a group's pairs. None for a group
     that the row was not measured with."""
-    return row if group is None else row.get(group) or row.get(group.partition("_")[0])
+    if group is None or group in row:
+        return row if group is None else row[group]
+    return row.get(group.partition("_")[0]) if row["row"].startswith("rgb") else None
 
 
 def _comparisons(rows: dict[str, dict[str, Any]]) -> list[str]:
-    lines = ["| claim | drivers | rows | difference of PSNR, dB | holds | in the paper |", "|---|---|---|---|---|---|"]
+    lines = ["| claim | drivers | rows | better by | holds | in the paper |", "|---|---|---|---|---|---|"]
     for claim, one, other, group, papers in COMPARISONS:
         if one not in rows or other not in rows:
             continue
         better, worse = (_figures(rows[name], group) for name in (one, other))
+        figure = "length" if group and group.startswith("other_build") else "psnr"
         if better is None or worse is None:
-            continue
-        mean, low, high = difference(better, worse)
-        about = f"{claim} | {group or 'all'} | {one}, {other} | {mean:+.2f} [{low:+.2f}, {high:+.2f}]"
-        lines.append(f"| {about} | {verdict(better, worse)} | {'yes' if papers else 'not compared'} |")
+            gain, holds = "-", "not measured"
+        else:
+            places, unit = (3, "in length error") if figure == "length" else (2, "dB")
+            mean, low, high = (f"{value:+.{places}f}" for value in difference(better, worse, figure))
+            gain, holds = f"{mean} [{low}, {high}] {unit}", verdict(better, worse, figure)
+        lines.append(f"| {claim} | {group or 'all'} | {one}, {other} | {gain} | {holds} | {'yes' if papers else 'not compared'} |")
     return lines
 
 
@@ -147,12 +156,13 @@ def markdown(found: dict[str, Any], picture: str) -> str:
         f"{found['shift']:g}. "
         "PSNR in dB over the region that moves; in square brackets 95% bootstrap intervals over the pairs. "
         "Colour error: 0 to 1; area and length error: mean |log ratio| of the parts' "
-        "to the truth's; in all three lower is better; motion: correlation of the parts' paths with the truth's. "
+        "to the truth's; in all three lower is better; in round brackets what the driver's own build would measure; "
+        "motion: correlation of the parts' paths with the truth's. "
         "Each row is one training run: intervals say how sure the figures of these LoRAs are, not what another training seed "
         "would give.",
     ]
     lines += ["", "What trains a row's LoRA again:", "", *(f"    {command_of(row)}" for row in rows)]
-    for group, title in _GROUPS.items():
+    for group, title in ((group, title) for group, title in _GROUPS.items() if any(group in row for row in found["rows"])):
         lines += ["", f"### {title}", "", *_table(found["rows"], group)]
     lines += ["", "### Comparisons", "", *_comparisons(rows)]
     if {"rgb_synthetic", "rgb_ground_truth"} <= rows.keys():

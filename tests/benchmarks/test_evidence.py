@@ -38,18 +38,26 @@ def test_an_estimator_of_people_sees_no_animal() -> None:
 
 
 def test_a_driver_of_another_build_is_retargeted() -> None:
-    """Its bones get the lengths of the reference's, which they are far from as filmed. Legs may bend towards the camera."""
+    """Arms, trunk and head get the lengths of the reference's, far from them as filmed. Legs may bend away."""
     pairs = evidence.sample_pairs(evidence.BUILD, 0, 4)
     assert [(pair.driver.character.plan, pair.scene.character.plan) for pair in pairs[:2]] == list(evidence.PLANS[evidence.BUILD])
 
+    bones = ((1, 2), (2, 3), (3, 4), (1, 8), (1, 0))
+
     def lengths(poses: PoseSequence) -> np.ndarray:
         body = np.stack([people[0].body[:, :2] for people in poses.frames])
-        return np.array([np.median(np.linalg.norm(body[:, a] - body[:, b], axis=-1)) for a, b in ((1, 2), (2, 3), (3, 4), (1, 8))])
+        return np.array([np.median(np.linalg.norm(body[:, a] - body[:, b], axis=-1)) for a, b in bones])
 
     for pair in pairs:
         own = lengths(from_body_joints(pair.scene.keypoints()[:1], 96, 64))
         as_filmed, retargeted = (lengths(evidence.poses_of(pair, retargeted=asked)) for asked in (False, True))
-        assert np.abs(retargeted / own - 1).max() < 0.05 and np.abs(as_filmed / own - 1).max() > 0.15
+        assert np.abs(retargeted / own - 1).max() < 0.05 and np.abs(as_filmed / own - 1).max() > 0.3
+
+
+def test_all_that_rows_are_shown_can_be_drawn() -> None:
+    for more in evidence.MORE.values():
+        pair = evidence.sample_pairs(more.pairs, 0, 4)[0]
+        assert evidence.driver_of(pair, "pose", **more.seen).any()
 
 
 def test_prompts_are_those_of_training() -> None:

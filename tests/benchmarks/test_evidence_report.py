@@ -54,6 +54,24 @@ def test_only_what_is_between_the_marks_changes(tmp_path: Path) -> None:
     assert "pose_temporal" not in text and "ceiling" not in text, "what was not measured is not spoken of"
 
 
+def test_rows_measured_before_a_figure_or_a_group_was_are_told() -> None:
+    rng = np.random.default_rng(2)
+    old, new = ({"row": row, "human": figures(rng.normal(12, 1, 8))} for row in ("pose_full", "pose_no_aug"))
+    for key in ("length", "length_ci"):
+        del old["human"][key]
+    new["other_build"] = figures(rng.normal(1, 0.1, 8))
+    found = {"seed": 0, "pairs": 8, "sampler": "lcm", "steps": 8, "shift": 8.0, "rows": [old, new]}
+    text = report.markdown(found, "evidence.png")
+    line = next(line for line in text.splitlines() if line.startswith("| pose_full |"))
+    assert line.count("| - |") == 1, "it has no length error"
+    assert "| augmentation over none | other_build | pose_full, pose_no_aug | - | not measured | yes |" in text
+    assert "retargeted onto" not in text, "no row was measured with those"
+    old["other_build"] = figures(np.array(new["other_build"]["length_pairs"]) - 0.5)
+    text = report.markdown(found, "evidence.png")
+    said = "| augmentation over none | other_build | pose_full, pose_no_aug | +0.500 [+0.500, +0.500] in length error | "
+    assert f"{said}yes, intervals apart | yes |" in text, "less of an error is better"
+
+
 @pytest.mark.parametrize("row", [*evidence.ROWS, evidence.TEACHER])
 def test_each_row_has_a_run_that_trains_it(row: str) -> None:
     *_, recipe, option, run = report.command_of(row).split()

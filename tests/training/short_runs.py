@@ -71,6 +71,23 @@ def furthest(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> fl
     return max(float((one[key] - other[key]).abs().max()) for key in one)
 
 
+def agree(out: Path, other: Path) -> None:
+    """Two runs of AdamW computed the same: their first moments to a thousandth of each tensor's largest, their LoRAs to 5e-5.
+
+    The least gradients are rounding, which differs among CPUs, and AdamW divides by their own size: a weight of theirs may go
+    another way by two steps of 1e-3. So one weight in a thousand may be off.
+    """
+    first, second = (load_file(folder / "train" / "state.safetensors") for folder in (other, out))
+    moments = [key for key in first if key.endswith("/exp_avg")]
+    assert moments and first.keys() == second.keys()
+    for key in moments:
+        torch.testing.assert_close(second[key], first[key], atol=1e-3 * float(first[key].abs().max()), rtol=1e-3, msg=key)
+    one, two = (load_file(folder / "train" / "lora.safetensors") for folder in (other, out))
+    assert one.keys() == two.keys()
+    off = torch.cat([(one[key] - two[key]).abs().flatten() for key in one])
+    assert off.max() < 5e-3 and (off > 5e-5).float().mean() < 1e-3
+
+
 def log_of(out: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (out / "train" / "log.jsonl").read_text("utf-8").splitlines()]
 
