@@ -13,14 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from short_runs import agree, by_step, by_two, furthest, log_of, run_file, trained
+from short_runs import agree, by_step, by_two, conditions_are_those_of_the_cache, furthest, log_of, run_file, trained
 
 from training import config
 from training.__main__ import main
 from training.checkpoint import TrainState
 from training.hashing import sha256
 from training.train import contracts, parallel
-from training.train.data import Batches
 from training.train.loop import Trainer
 
 
@@ -39,18 +38,8 @@ def test_what_changes_nothing_changes_nothing(change: dict, world: Path, four: P
     same(tmp_path, four)
 
 
-def test_skeletons_made_in_training_are_those_of_the_cache(
-    world: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without augmentation both ways are one, but for the half precision that caches keep; so here both are rounded to it."""
-    made = Batches._condition
-
-    def rounded(*given: object) -> dict[str, torch.Tensor]:
-        return {name: value.half().float() for name, value in made(*given).items()}
-
-    monkeypatch.setattr(Batches, "_condition", rounded)
-    trained(world, tmp_path, cache="keypoints")
-    same(tmp_path, plain)
+def test_skeletons_made_in_training_are_those_of_the_cache(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conditions_are_those_of_the_cache(world, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("sharding", ["none", "fsdp2"])
