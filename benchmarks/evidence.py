@@ -66,7 +66,7 @@ GROUPS: dict[str, tuple[tuple[Plan, Plan], ...]] = {
 }
 """Driver's and reference's body plan, in turn."""
 BUILD = "other_build"
-"""Drivers whose heads and limbs are more than 1.5 times as large or as small beside each other as the reference's."""
+"""Drivers whose heads are at least 1.4 times as large, or as small, beside their arms as the reference's."""
 PLANS = GROUPS | {BUILD: (("human", "cartoon"), ("cartoon", "human"))}
 ELSEWHERE = "human_elsewhere"
 """Human drivers filmed from another place: their skeletons are centred by their box, as Pose Draw does."""
@@ -333,10 +333,10 @@ def main() -> None:
         recipe = ablate.load(RECIPE, args.loras)
         rows = kept.kept(args.json, "row", _about(args), lambda row: version(recipe, row))
         lines = {row: _read_line(args.json, row) for row in rows}
-        for row in rows:
-            if lacks := [name for name, more in MORE.items() if row in more.rows and name not in rows[row]]:
-                said = f"{row} was measured before {', '.join(lacks)}; take the row out of {args.json} to measure it again"
-                print(said, file=sys.stderr)
+        for row in (row for row in args.rows if row in rows):
+            if lacks := _lacks(row, rows[row]):
+                said = f"{row} was measured before {', '.join(lacks)}, and stays as it is; to measure it again, have its LoRA"
+                print(f"{said} ({report.command_of(row)}) and take the row out of {args.json}", file=sys.stderr)
         missing = [row for row in args.rows if row not in rows]
         for row in missing:
             file_of(args.loras, row)  # what is missing is said before anything is measured
@@ -360,6 +360,12 @@ def main() -> None:
         write_image(args.report.with_suffix(".png"), shown)
         report.put(args.report, found)
     print(table(found["rows"]))
+
+
+def _lacks(row: str, found: dict[str, Any]) -> list[str]:
+    """Groups and figures that a measured row does not have, as it was measured before they were."""
+    groups = [name for name, more in MORE.items() if row in more.rows and name not in found]
+    return groups + [key for key in FIGURES if key not in found["human"]]
 
 
 def _line_file(path: Path, row: str) -> Path:

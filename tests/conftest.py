@@ -9,6 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+pytest.register_assert_rewrite("short_runs")  # of tests/training: its asserts say what they compare, as those of tests do
+
 if not any(Path(entry).resolve() == ROOT for entry in sys.path):
     sys.path.insert(0, str(ROOT))
 

@@ -55,9 +55,11 @@ def test_a_driver_of_another_build_is_retargeted() -> None:
 
 
 def test_all_that_rows_are_shown_can_be_drawn() -> None:
+    """And differ from what the pairs' own group shows."""
     for more in evidence.MORE.values():
         pair = evidence.sample_pairs(more.pairs, 0, 4)[0]
-        assert evidence.driver_of(pair, "pose", **more.seen).any()
+        shown, usual = evidence.driver_of(pair, "pose", **more.seen), evidence.driver_of(pair, "pose")
+        assert shown.any() and (not more.seen or not np.array_equal(shown, usual))
 
 
 def test_prompts_are_those_of_training() -> None:
@@ -155,6 +157,23 @@ def test_rows_may_be_measured_one_after_the_other(
     (tmp_path / "rows" / "pose_full.png").unlink()
     with pytest.raises(SystemExit, match="holds the row pose_full, but not its picture"):
         call(monkeypatch, tmp_path, "pose_full")
+
+
+def test_rows_measured_before_a_group_was_are_told_of(
+    tmp_path: Path, two_finished: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(monkeypatch, tmp_path, "pose_full")
+    file = tmp_path / "rows.json"
+    found = json.loads(file.read_text("utf-8"))
+    assert found["rows"][0].keys() >= {*evidence.GROUPS, evidence.ELSEWHERE, evidence.BUILD, f"{evidence.BUILD}_retargeted"}
+    call(monkeypatch, tmp_path, "pose_full")
+    assert "before" not in capsys.readouterr().err
+    del found["rows"][0][evidence.BUILD], found["rows"][0]["human"]["length"]
+    file.write_text(json.dumps(found), "utf-8")
+    call(monkeypatch, tmp_path, "pose_no_text")
+    assert "before" not in capsys.readouterr().err, "nothing was said of a row that is not asked for"
+    call(monkeypatch, tmp_path, "pose_full")
+    assert "pose_full was measured before other_build, length, and stays as it is" in capsys.readouterr().err
 
 
 def test_rows_of_other_pairs_or_another_recipe_are_not_mixed(

@@ -63,7 +63,7 @@ def test_rows_measured_before_a_figure_or_a_group_was_are_told() -> None:
     found = {"seed": 0, "pairs": 8, "sampler": "lcm", "steps": 8, "shift": 8.0, "rows": [old, new]}
     text = report.markdown(found, "evidence.png")
     line = next(line for line in text.splitlines() if line.startswith("| pose_full |"))
-    assert line.count("| - |") == 1, "it has no length error"
+    assert [cell.strip() for cell in line.strip("|").split("|")].count("-") == 1, "it has no length error"
     assert "| augmentation over none | other_build | pose_full, pose_no_aug | - | not measured | yes |" in text
     assert "retargeted onto" not in text, "no row was measured with those"
     old["other_build"] = figures(np.array(new["other_build"]["length_pairs"]) - 0.5)

@@ -83,11 +83,13 @@ def agree(out: Path, other: Path) -> None:
     moments = [key for key in first if key.endswith("/exp_avg")]
     assert moments and first.keys() == second.keys()
     for key in moments:
-        torch.testing.assert_close(second[key], first[key], atol=1e-3 * float(first[key].abs().max()), rtol=1e-3, msg=key)
+        most = float(first[key].abs().max())
+        torch.testing.assert_close(second[key], first[key], atol=1e-3 * most, rtol=1e-3, msg=lambda said, key=key: f"{key}: {said}")
     one, two = (load_file(folder / "train" / "lora.safetensors") for folder in (other, out))
     assert one.keys() == two.keys()
     off = torch.cat([(one[key] - two[key]).abs().flatten() for key in one])
-    assert off.max() < 5e-3 and (off > 5e-5).float().mean() < 1e-3
+    assert off.max() < 5e-3
+    assert (off > 5e-5).float().mean() < 1e-3
 
 
 def conditions_are_those_of_the_cache(world: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **given: Any) -> None:
@@ -107,10 +109,11 @@ def conditions_are_those_of_the_cache(world: Path, out: Path, monkeypatch: pytes
         assert number == other and cached.keys() == drawn.keys()
         for name, value in cached.items():
             # one in the last place of a half: the encoder sums in another order with other threads, which may round another way
-            torch.testing.assert_close(drawn[name].float(), value.float(), atol=1e-3, rtol=2e-3)
+            said = f"sample {number}, {name}"
+            torch.testing.assert_close(drawn[name].float(), value.float(), atol=1e-3, rtol=2e-3, msg=lambda m, s=said: f"{s}: {m}")
     for line, expected in zip(*(log_of(out / cache) for cache in runs), strict=True):
         for key in expected.keys() - {"s_per_step"}:
-            assert line[key] == pytest.approx(expected[key], abs=1e-4), key
+            assert line[key] == pytest.approx(expected[key], abs=1e-3), key
 
 
 def log_of(out: Path) -> list[dict[str, float]]:
