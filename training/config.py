@@ -158,8 +158,8 @@ class Timesteps(Section):
 class Train(Section):
     """`batch` is global: of all processes and accumulated micro-batches together."""
 
-    cache: Path | None = None  # None: that of this run
-    only: Path | None = None  # a manifest that lists which of the cached samples to train on; None: all
+    cache: Path | tuple[Path, ...] | None = None  # several are one together; None: that of this run
+    only: Path | tuple[Path, ...] | None = None  # manifests that list which of the cached samples to train on; None: all
     init_lora: Path | None = None  # warm start: weights only; a run that was stopped goes on by itself
     rank: int = Field(256, gt=0)  # the paper's
     steps: int = Field(50_000, gt=0)  # of the optimizer

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,13 @@ def write_cache(world: Path, name: str, variants: int, more: dict[str, Any] | No
     assert main(["cache", str(run)]) == 0
 
 
-def run_file(world: Path, out: Path, cache: str = "encoded", sections: dict[str, Any] | None = None, **train: Any) -> Path:
-    """The file of a run on the cache of that name; `keypoints` has no variants."""
+def run_file(
+    world: Path, out: Path, cache: str | Sequence[str] = "encoded", sections: dict[str, Any] | None = None, **train: Any
+) -> Path:
+    """The file of a run on the cache of that name, or on several; `keypoints` has no variants."""
     out.mkdir(exist_ok=True)
-    settings = TRAIN | {"cache": str(world / cache / "cache")} | train
+    folders = str(world / cache / "cache") if isinstance(cache, str) else [str(world / name / "cache") for name in cache]
+    settings = TRAIN | {"cache": folders} | train
     variants = {"variants": int(cache != "keypoints")}
     return write_run(out / "run.yaml", out, train=settings, backbone=FLOAT, cache=PLAIN | variants, **(sections or {}))
 

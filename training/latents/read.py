@@ -35,8 +35,8 @@ class Cache:
     """One split of a cache.
 
     Attributes:
-        metadata: Of the header, the same in all shards. places: Of all samples, in order. empty: Context of an empty prompt, with
-        `empty_metadata`; both are empty where there is none.
+        name: What errors call it. metadata: Of the header, the same in all shards. places: Of all samples, in order. empty: Context
+        of an empty prompt, with `empty_metadata`; both are empty where there is none.
 
     Raises:
         UserError: a file is broken, no shard, or of another cache, or shards are missing.
@@ -44,7 +44,7 @@ class Cache:
 
     def __init__(self, folder: Path, split: str) -> None:
         paths = sorted((folder / split).glob("*.safetensors"))
-        self.folder, self.places, self.metadata = folder, [], {}
+        self.folder, self.name, self.places, self.metadata = folder, str(folder), [], {}
         wholes = []
         for path in paths:
             found = header.read_metadata(path)

@@ -26,7 +26,7 @@ from training import backbones, devices
 from training.checkpoint import TrainState, step_of, whole
 from training.config import Config
 from training.errors import UserError
-from training.latents.read import Cache
+from training.latents.several import opened
 from training.lora_file import add_lora, load_lora, lora_state, save_lora
 from training.optimizer import muon_dtype
 from training.plan import costs
@@ -67,8 +67,7 @@ class Trainer:
         if train.optimizer == "adamw8bit":
             devices.check_compiler(self.accelerator.device, "train.optimizer: adamw8bit", "train.optimizer: adamw")
         parallel.from_main(self.accelerator, self._check_room)
-        folder = train.cache or settings.out / "cache"
-        self.cache, held_out = Cache(folder, "train"), Cache(folder, "validation")
+        self.cache, held_out = opened(train.cache or settings.out / "cache")
         if train.only is not None:
             self.cache = chosen(self.cache, held_out, train.only)
         self.contract = parallel.from_main(self.accelerator, self._contract)  # which reads all weights, to know them by their hash
