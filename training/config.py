@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dreamactor_core.clips import ClipSpec, check_size
 from dreamactor_core.contract import BACKBONES
@@ -26,6 +26,16 @@ class Section(BaseModel):
     """Unknown keys are refused: a misspelt one would be a setting that silently does nothing."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _several(value: Any) -> Any:
+    if isinstance(value, list | tuple) and not value:
+        raise ValueError("expected a path, or a list of one at least; leave it out for the default")
+    return [value] if isinstance(value, str | Path) else value
+
+
+Paths = Annotated[tuple[Path, ...] | None, BeforeValidator(_several)]
+"""One path or a list of them."""
 
 
 class Clip(Section):
@@ -158,8 +168,8 @@ class Timesteps(Section):
 class Train(Section):
     """`batch` is global: of all processes and accumulated micro-batches together."""
 
-    cache: Path | tuple[Path, ...] | None = None  # several are one together; None: that of this run
-    only: Path | tuple[Path, ...] | None = None  # manifests that list which of the cached samples to train on; None: all
+    cache: Paths = None  # several are one together; None: that of this run
+    only: Paths = None  # manifests that list which of the cached samples to train on; None: all
     init_lora: Path | None = None  # warm start: weights only; a run that was stopped goes on by itself
     rank: int = Field(256, gt=0)  # the paper's
     steps: int = Field(50_000, gt=0)  # of the optimizer

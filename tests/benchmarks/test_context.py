@@ -65,7 +65,7 @@ def test_every_context_has_a_run_in_the_recipe_and_data_of_its_own_kind(tmp_path
     settings = {name: ablate.settings_of(recipe, name) for name in context.trained(recipe)}
     assert {one.motion_context for one in settings.values()} == context.CONTEXTS.keys()
     for name, one in settings.items():  # the cache that a run reads is its own, or of a run that kept the same of the driver
-        of = name if one.train.cache is None else one.train.cache.parent.name
+        of = name if one.train.cache is None else one.train.cache[0].parent.name
         assert "cache" in recipe.runs[of].verbs and of in (name, *recipe.runs[name].needs)
         own, made = (context.CONTEXTS[s.motion_context] for s in (one, ablate.settings_of(recipe, of)))
         assert (own.cached, own.scale) == (made.cached, made.scale), name

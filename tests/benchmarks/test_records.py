@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks import context, evidence, quality, text
-from training import config
+from training import ablate, config
 from training.hashing import sha256
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,6 +54,12 @@ def test_the_quality_is_that_of_the_loras_that_ship() -> None:
 def test_rows_are_sampled_as_the_bench_does_it(name: str, bench: ModuleType) -> None:
     found = record(name)
     assert {key: found.get(key) for key in asdict(bench.SAMPLING)} == asdict(bench.SAMPLING)
+
+
+def test_rows_are_of_the_recipe_as_it_is() -> None:
+    found, recipe = record("evidence.json"), ablate.load(evidence.RECIPE)
+    for row in found["rows"]:
+        assert row["version"] == evidence.version(recipe, row["row"]), f"train {row['row']} again, or take it out"
 
 
 def test_the_evidence_is_sampled_as_the_small_workflows_are() -> None:

@@ -44,8 +44,19 @@ def test_the_shipped_recipe_is_the_paper_s_table() -> None:
     assert warm == {ablate.settings_of(made, "synthetic").synthesize.lora} and None not in warm
     seen = {row: ablate.settings_of(made, row).train for row in ("rgb_synthetic", "rgb_cold", "rgb_unfiltered")}
     assert len({train.cache for train in seen.values()}) == 1
-    kept = Path("runs/evidence/synthetic/kept/manifest.jsonl")
-    assert [train.only for train in seen.values()] == [kept, kept, None], "one cache; the filter chooses for two"
+    kept = tuple(Path("runs/evidence", name, "kept/manifest.jsonl") for name in ("kept", "kept_animals"))
+    assert [train.only for train in seen.values()] == [kept, kept, None], "the same caches; the filter chooses for two"
+
+
+@pytest.mark.parametrize("name", ablate.load(SHIPPED).runs)
+def test_runs_need_those_whose_files_they_read(name: str) -> None:
+    made = ablate.load(SHIPPED)
+    settings, needed = ablate.settings_of(made, name), ablate.ordered(made, [name])
+    read = {"cache": [settings.cache.manifest, settings.cache.validation], "train": [settings.train.cache, settings.train.only]}
+    read |= {"synthesize": [settings.synthesize.sources, settings.synthesize.references], "filter": [settings.filter.manifest]}
+    for verb in made.runs[name].verbs:
+        for path in (path for paths in read.get(verb, []) for path in (paths if isinstance(paths, tuple) else [paths])):
+            assert path is None or path.relative_to(made.out).parts[0] in needed, path
 
 
 def test_no_run_but_the_ceiling_sees_a_true_pair() -> None:

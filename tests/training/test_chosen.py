@@ -59,15 +59,15 @@ def test_what_is_no_part_is_refused(world: Path, tmp_path: Path) -> None:
     cache, held_out = (Cache(world / "encoded" / "cache", split) for split in ("train", "validation"))
     path = changed(world, tmp_path / "other.jsonl", *samples[:2], c1={"id": "another"})
     with pytest.raises(UserError, match=r"lists 2 samples, of which 1 are not in .* \(another\), expected a part"):
-        chosen(cache, held_out, path)
+        chosen(cache, held_out, [path])
     path = changed(world, tmp_path / "held_out.jsonl", *samples[3:])
     with pytest.raises(UserError, match=r"lists no accepted sample of kind pose .* to train on"):
-        chosen(cache, held_out, path)
+        chosen(cache, held_out, [path])
     path = changed(world, tmp_path / "rejected.jsonl", *samples[:2], c0={"accepted": False}, c1={"accepted": True})
-    assert [place.id for place in chosen(cache, held_out, path).places] == ["c1"], "a review's decisions count"
+    assert [place.id for place in chosen(cache, held_out, [path]).places] == ["c1"], "a review's decisions count"
     path = changed(world, tmp_path / "rejected.jsonl", samples[0], c0={"accepted": False})
     with pytest.raises(UserError, match="lists no accepted sample"):
-        chosen(cache, held_out, path)
+        chosen(cache, held_out, [path])
     with pytest.raises(UserError, match="there is no manifest"):
         Trainer(config.load(run_file(world, tmp_path, only=str(tmp_path / "nothing.jsonl"))))
     with pytest.raises(UserError, match="no train shards"):
@@ -87,7 +87,7 @@ def test_pairs_of_a_part_are_seen_in_a_mirror_too_and_said_to_be_what_they_are(t
     assert main(["cache", str(run)]) == 0 and main(["train", str(run)]) == 0
     whole, none = Cache(tmp_path / "cache", "train"), Cache(tmp_path / "cache", "validation")
     assert whole.header("pairs") == "ground_truth,synthetic"
-    part = chosen(whole, none, tmp_path / "clips" / "kept.jsonl")
+    part = chosen(whole, none, [tmp_path / "clips" / "kept.jsonl"])
     assert [place.id for place in part.places] == ["c1", "c2", "c1.mirrored", "c2.mirrored"]
     with safe_open(tmp_path / "train" / "lora.safetensors", "pt") as file:
         assert file.metadata()["dreamactor_m2.pairs"] == "synthetic"

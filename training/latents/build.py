@@ -174,6 +174,7 @@ def _write(job: Job) -> Path:
     text, lengths = _joined([{name: _half(value.cpu()) for name, value in context.items()} for context in contexts])
     about = {
         "ids": json.dumps([sample.id for sample in job.samples]),
+        "sources": json.dumps([sample.source_sha256 for sample in job.samples]),
         "bodies": json.dumps([body_of(sample) for sample in job.samples]),
         "lengths": json.dumps(lengths),
     }

@@ -21,7 +21,7 @@ from training.latents.build import EMPTY
 @dataclass(frozen=True)
 class Place:
     """Where a sample lies: shard, row in it, where its tokens begin and how many they are, by name; its size and length, its id,
-    and the family of its body."""
+    the family of its body, and the hash of the file that it was cut from; empty where that is not known."""
 
     shard: Path
     row: int
@@ -29,6 +29,7 @@ class Place:
     bucket: str
     id: str
     body: str
+    source: str
 
 
 class Cache:
@@ -54,7 +55,9 @@ class Cache:
             if self.metadata and about != self.metadata:
                 raise UserError(f"{path} is of another cache than {paths[0].name}; delete {folder} and make it again")
             self.metadata = about
-            self._add(path, *(json.loads(found[name]) for name in ("ids", "bodies", "lengths")))
+            ids, bodies, lengths = (json.loads(found[name]) for name in ("ids", "bodies", "lengths"))
+            # a shard of before they were told has none
+            self._add(path, ids, bodies, lengths, json.loads(found.get("sources", "[]")) or [""] * len(ids))
             wholes.append(found)
         # a split of which nothing is there yet is told of by the shards of the other
         for other in sorted(folder.glob("*/*.safetensors"))[:1] if not paths else ():
@@ -68,12 +71,12 @@ class Cache:
         self.empty_metadata = header.read_metadata(folder / EMPTY) if there else {}
         self.empty: Context = load_file(folder / EMPTY) if there else {}
 
-    def _add(self, path: Path, ids: list[str], bodies: list[str], lengths: dict[str, list[int]]) -> None:
+    def _add(self, path: Path, ids: list[str], bodies: list[str], lengths: dict[str, list[int]], sources: list[str]) -> None:
         starts = dict.fromkeys(lengths, 0)
         for row, sample in enumerate(ids):
             tokens = {name: (starts[name], lengths[name][row]) for name in lengths}
             starts = {name: start + lengths[name][row] for name, start in starts.items()}
-            self.places.append(Place(path, row, tokens, path.stem.rpartition("_")[0], sample, bodies[row]))
+            self.places.append(Place(path, row, tokens, path.stem.rpartition("_")[0], sample, bodies[row], sources[row]))
 
     def only(self, ids: Collection[str]) -> Cache:
         """The same with these samples alone."""

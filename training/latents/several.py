@@ -10,32 +10,57 @@ from training.errors import UserError
 from training.latents import header
 from training.latents.read import Cache
 
-_OWN = ("cache.manifest_sha256", "cache.pairs")
-"""What two caches of one way to encode may differ in."""
+_OWN = ("cache.manifest_sha256", "cache.pairs", "cache.skeleton")
+"""What two caches of one way to encode may differ in: it is from their samples."""
 
 
-def opened(folders: Path | Sequence[Path]) -> tuple[Cache, Cache]:
+def opened(folders: Sequence[Path]) -> tuple[Cache, Cache]:
     """What is to be trained on, and what is held out, of a cache or of several.
 
     Where one of several has nothing to train on the first that is so is returned as it is, which is told of with any other.
 
     Raises:
-        UserError: as `Cache`; two were made in different ways, or hold the same sample.
+        UserError: as `Cache`; two are the same, were made in different ways, or hold the same sample; what one trains on is from
+            a file of which another holds out a part.
     """
-    named = [folders] if isinstance(folders, Path) else list(folders)
-    train, held_out = ([Cache(folder, split) for folder in named] for split in ("train", "validation"))
-    if nothing := [cache for cache in train if not len(cache)]:
-        return nothing[0], _joined(held_out)
-    found: dict[str, Path] = {}
-    for cache in (*train, *held_out):
-        for place in cache.places:
-            if found.get(place.id, cache.folder) != cache.folder:
-                raise UserError(
-                    f"train.cache: {found[place.id]} and {cache.folder} both hold {place.id}, expected caches of different "
-                    f"samples; leave one out, or cache a manifest without what the other has"
-                )
-        found |= {place.id: cache.folder for place in cache.places}
+    for number, folder in enumerate(folders):
+        if folder.resolve() in [other.resolve() for other in folders[:number]]:
+            raise UserError(f"train.cache lists {folder} twice, expected each cache once; leave one out")
+    train, held_out = ([Cache(folder, split) for folder in folders] for split in ("train", "validation"))
+    if nothing := [number for number, cache in enumerate(train) if not len(cache)]:
+        return train[nothing[0]], held_out[nothing[0]]
+    _check_ids(train, held_out)
+    _check_sources(train, held_out)
     return _joined(train), _joined(held_out)
+
+
+def _check_ids(train: Sequence[Cache], held_out: Sequence[Cache]) -> None:
+    """Raises UserError when two caches hold the same sample."""
+    found: dict[str, tuple[Path, str]] = {}
+    for side, caches in (("to train on", train), ("held out", held_out)):
+        for cache in caches:
+            for place in cache.places:
+                where, other = found.get(place.id, (cache.folder, side))
+                if where != cache.folder:
+                    raise UserError(
+                        f"train.cache: {where} has {place.id} {other}, and {cache.folder} has it {side}, expected caches of "
+                        f"different samples; make one again of a manifest without what the other has, with other ids where the "
+                        f"samples are others, and with cache.validation: null and validation_share: 0 where both hold out the same"
+                    )
+            found |= {place.id: (cache.folder, side) for place in cache.places}
+
+
+def _check_sources(train: Sequence[Cache], held_out: Sequence[Cache]) -> None:
+    """Raises UserError when clips of one file are on both sides: a held-out one would be a neighbour of one that is learnt."""
+    out = {place.source: (place.id, cache.folder) for cache in held_out for place in cache.places if place.source}
+    for cache in train:
+        for place in cache.places:
+            if place.source in out:
+                other, folder = out[place.source]
+                raise UserError(
+                    f"train.cache: {place.id} of {cache.folder} is to be trained on, and {other} of {folder}, of the same source "
+                    f"file ({place.source[:12]} ...), is held out, expected none of it on both sides; make one again without it"
+                )
 
 
 def _joined(caches: Sequence[Cache]) -> Cache:
@@ -56,5 +81,8 @@ def _joined(caches: Sequence[Cache]) -> Cache:
     whole.places = [place for cache in some for place in cache.places]
     kinds = {kind for cache in some for kind in cache.header("pairs").split(",")}
     sources = header.digest([cache.header("manifest_sha256") for cache in some])
-    whole.metadata = first.metadata | {"cache.pairs": ",".join(sorted(kinds)), "cache.manifest_sha256": sources}
+    skeleton = max((cache.header("skeleton") for cache in some), key=len)  # that which shows more is named by more
+    whole.metadata = first.metadata | {
+        "cache.pairs": ",".join(sorted(kinds)), "cache.manifest_sha256": sources, "cache.skeleton": skeleton,
+    }  # fmt: skip
     return whole

@@ -42,7 +42,7 @@ def contract_of(settings: Config, backbone: VideoBackbone, cache: Cache) -> Cont
 def check_cache(settings: Config, backbone: VideoBackbone, cache: Cache, split: str) -> None:
     """Raises UserError unless a cache is there and was made for this run."""
     if not len(cache):
-        raise UserError(f"{cache.folder} has no {split} shards; run `python -m training cache` with this file first")
+        raise UserError(f"{cache.folder} has no {split} shards; {_again(settings, cache)} first")
     files = backbone.weights()
     expected = {
         "backbone": settings.backbone.name, "variant": settings.variant, "layout": settings.layout,
@@ -59,16 +59,22 @@ def check_cache(settings: Config, backbone: VideoBackbone, cache: Cache, split: 
         if cache.header(key) != value:
             got, wanted = cache.header(key) or "not set", value or "not set"
             raise UserError(
-                f"{cache.folder} is a cache with {key} {got}, expected {wanted}; name the right one in train.cache or run "
-                f"`python -m training cache` with this file"
+                f"{cache.folder} is a cache with {key} {got}, expected {wanted}; name the right one in train.cache or "
+                f"{_again(settings, cache)}"
             )
     if settings.train.drop_text:
-        _check_empty(cache)
+        _check_empty(settings, cache)
 
 
-def _check_empty(cache: Cache) -> None:
+def _again(settings: Config, cache: Cache) -> str:
+    """What makes that cache: with this file it is made in this run's own folder only."""
+    whose = "this file" if settings.train.cache is None else f"the file whose `out` is {cache.folder.parent}"
+    return f"run `python -m training cache` with {whose}"
+
+
+def _check_empty(settings: Config, cache: Cache) -> None:
     """Raises UserError unless the context of an empty prompt is there, by the cache's own text encoder."""
-    path, again = cache.folder / EMPTY, "run `python -m training cache` with this file, which makes it"
+    path, again = cache.folder / EMPTY, f"{_again(settings, cache)}, which makes it"
     if not cache.empty:
         raise UserError(f"there is no {path}, expected it for train.drop_text; {again}, or set train.drop_text: 0")
     # one of before it said what it is from has nothing to compare

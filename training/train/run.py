@@ -71,6 +71,8 @@ def train(settings: Config) -> None:
             print(f"train: on {devices.in_words(accelerator.device)}, {processes}", flush=True)
         trainer = Trainer(settings)
         if trainer.main:
+            held_out = len(trainer.held_out.cache) if trainer.held_out else 0
+            print(f"train: on {len(trainer.cache)} samples, {held_out} held out", flush=True)
             config.save(settings, folder)
         trainer.run()
         seconds = time.time() - started

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def workflow_of(settings: Config) -> Prompt:
 class Sheets:
     """Makes the sheets of a run. Raises UserError at once when workflow, ComfyUI or held-out clips are missing."""
 
-    def __init__(self, settings: Config, folder: Path) -> None:
+    def __init__(self, settings: Config, folder: Path, held_out: Collection[str] | None = None) -> None:
         self.settings, self.folder, self.graph = settings, folder, workflow_of(settings)
         for title in _TITLES + _OF_DRIVER[settings.variant]:
             try:
@@ -50,9 +51,14 @@ class Sheets:
             find_host()
         except SetupError as error:
             raise UserError(f"train.sample_sheets needs a ComfyUI: {error}; or set sample_sheets: 0") from error
-        self.samples = split(settings)["validation"][: settings.train.sample_sheets]
+        samples = split(settings)["validation"]
+        self.samples = [sample for sample in samples if held_out is None or sample.id in held_out][: settings.train.sample_sheets]
         if not self.samples:
-            raise UserError("train.sample_sheets needs held-out samples; set cache.validation, or sample_sheets: 0")
+            raise UserError(
+                f"train.sample_sheets needs held-out samples, and of the {len(samples)} that this file's section `cache` holds out "
+                f"{len(self.samples)} are held out by the cache; name the list of its held-out samples in cache.validation, or set "
+                f"sample_sheets: 0"
+            )
 
     def make(self, lora: Path, out: Path) -> None:
         """Write a sheet: each sample's truth above its result, the reference first."""
