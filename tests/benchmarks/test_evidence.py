@@ -144,9 +144,7 @@ def call(monkeypatch: pytest.MonkeyPatch, folder: Path, *rows: str, pairs: int =
     return [row["row"] for row in json.loads((folder / "rows.json").read_text("utf-8"))["rows"]]
 
 
-def test_rows_may_be_measured_one_after_the_other(
-    tmp_path: Path, two_finished: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_may_be_measured_one_after_the_other(tmp_path: Path, two_finished: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert call(monkeypatch, tmp_path, "pose_no_text") == two_finished == ["pose_no_text"]
     shutil.rmtree(tmp_path / "pose_no_text")  # its LoRA is gone, its row is not
     assert call(monkeypatch, tmp_path, "pose_full", "pose_no_text") == ["pose_full", "pose_no_text"], "in the table's order"
