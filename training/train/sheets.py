@@ -56,8 +56,8 @@ class Sheets:
         if not self.samples:
             raise UserError(
                 f"train.sample_sheets needs held-out samples, and of the {len(samples)} that this file's section `cache` holds out "
-                f"{len(self.samples)} are held out by the cache; name the list of its held-out samples in cache.validation, or set "
-                f"sample_sheets: 0"
+                f"none is held out by the cache that is trained on; name the list of its held-out samples in cache.validation, or "
+                f"set sample_sheets: 0"
             )
 
     def make(self, lora: Path, out: Path) -> None:
