@@ -26,7 +26,7 @@ def chosen(cache: Cache, held_out: Cache, paths: Sequence[Path]) -> Cache:
         return cache  # what is to be done first is said of a missing cache in one place
     there = {place.id for place in cache.places}
     known = there | {place.id for place in held_out.places}
-    listed, rejected, kinds = set[str](), set[str](), set[str]()
+    pairs, rejected = dict[str, str](), set[str]()
     for path in paths:
         samples, _ = usable(path, cache.header("variant"))
         ids = {sample.id for sample in samples}
@@ -40,17 +40,17 @@ def chosen(cache: Cache, held_out: Cache, paths: Sequence[Path]) -> Cache:
                 f"train.only: {path} lists no accepted sample of kind {kind_of(cache.header('variant'))} that "
                 f"{cache.name} has to train on, expected some; lower the thresholds of `filter`, or leave train.only out"
             )
-        listed |= ids
+        pairs |= {sample.id: sample.pairs for sample in samples}
         rejected |= {sample.id for sample in manifest.read(path) if sample.accepted is False}
-        kinds |= {sample.pairs for sample in samples if sample.id in there and sample.pairs}
-    part = cache.only({id_ for id_ in there if id_.removesuffix(MIRRORED) in listed - rejected})
-    left = {place.shard for place in part.places}
+    kept = pairs.keys() - rejected
+    part = cache.only({id_ for id_ in there if id_.removesuffix(MIRRORED) in kept})
+    left = {place.shard.parent for place in part.places}
     for folder in dict.fromkeys(place.shard.parent for place in cache.places):
-        if not any(shard.parent == folder for shard in left):
+        if folder not in left:
             raise UserError(
-                f"train.only lists nothing of {folder.parent}, which train.cache names, expected some of each; list its manifest "
-                f"too, or leave the cache out"
+                f"train.only leaves nothing of {folder.parent} to train on, as no list has it or another one rejects it, "
+                f"expected some; list its manifest too, or leave the cache out of train.cache"
             )
-    if kinds:
-        part.metadata = part.metadata | {"cache.pairs": ",".join(sorted(kinds))}
+    if any(pairs.values()):
+        part.metadata = part.metadata | {"cache.pairs": ",".join(sorted({pairs[id_] for id_ in kept & there}))}
     return part

@@ -59,8 +59,8 @@ def check_cache(settings: Config, backbone: VideoBackbone, cache: Cache, split: 
         if cache.header(key) != value:
             got, wanted = cache.header(key) or "not set", value or "not set"
             raise UserError(
-                f"{cache.folder} is a cache with {key} {got}, expected {wanted}; name the right one in train.cache or "
-                f"{_again(settings, cache)}"
+                f"{cache.folder} is a cache with {key} {got}, expected {wanted}; name the right one in train.cache, or leave that "
+                f"out and run `python -m training cache` with this file"
             )
     if settings.train.drop_text:
         _check_empty(settings, cache)

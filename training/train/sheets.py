@@ -37,9 +37,12 @@ def workflow_of(settings: Config) -> Prompt:
 
 
 class Sheets:
-    """Makes the sheets of a run. Raises UserError at once when workflow, ComfyUI or held-out clips are missing."""
+    """Makes the sheets of a run, of held-out samples of which neither id nor source is in `trained`.
 
-    def __init__(self, settings: Config, folder: Path, held_out: Collection[str] | None = None) -> None:
+    Raises UserError at once when workflow, ComfyUI or held-out clips are missing.
+    """
+
+    def __init__(self, settings: Config, folder: Path, trained: Collection[str] = ()) -> None:
         self.settings, self.folder, self.graph = settings, folder, workflow_of(settings)
         for title in _TITLES + _OF_DRIVER[settings.variant]:
             try:
@@ -52,12 +55,12 @@ class Sheets:
         except SetupError as error:
             raise UserError(f"train.sample_sheets needs a ComfyUI: {error}; or set sample_sheets: 0") from error
         samples = split(settings)["validation"]
-        self.samples = [sample for sample in samples if held_out is None or sample.id in held_out][: settings.train.sample_sheets]
+        unseen = [sample for sample in samples if sample.id not in trained and sample.source_sha256 not in trained]
+        self.samples = unseen[: settings.train.sample_sheets]
         if not self.samples:
             raise UserError(
                 f"train.sample_sheets needs held-out samples, and of the {len(samples)} that this file's section `cache` holds out "
-                f"none is held out by the cache that is trained on; name the list of its held-out samples in cache.validation, or "
-                f"set sample_sheets: 0"
+                f"none is left that the cache does not hold to train on; name some in cache.validation, or set sample_sheets: 0"
             )
 
     def make(self, lora: Path, out: Path) -> None:
