@@ -83,7 +83,8 @@ class Contract:
         sizes: Training sizes of one half, "WxH", comma-separated.
         skeleton: Skeleton convention (`openpose18`, `openpose18+face+hands`), empty for rgb.
         normalised: Share of the training skeletons that were normalised by their box, 0 to 1; negative when unknown.
-        pairs: Where training pairs came from: `self`, `ground_truth`, `synthetic` or `filmed`.
+        pairs: Where training pairs came from: `self`, or of `ground_truth`, `synthetic`, `filmed` and `unknown` those that there
+            were, comma-separated; empty when nothing is known.
         prompt_language: Language of the training prompts.
         backbone_sha256, parent_sha256, dataset_sha256: Of the files it was trained from; empty when unknown.
     """

@@ -68,6 +68,10 @@ def test_what_is_no_part_is_refused(world: Path, tmp_path: Path) -> None:
     path = changed(world, tmp_path / "rejected.jsonl", samples[0], c0={"accepted": False})
     with pytest.raises(UserError, match="lists no accepted sample"):
         chosen(cache, held_out, [path])
+    other = changed(world, tmp_path / "other.jsonl", samples[1], samples[0], c1={"accepted": False})
+    path = changed(world, tmp_path / "rejected.jsonl", *samples[:2], c0={"accepted": False})
+    with pytest.raises(UserError, match=r"leaves nothing of .*: what one manifest lists of it another rejects; leave one"):
+        chosen(cache, held_out, [other, path])
     with pytest.raises(UserError, match="there is no manifest"):
         Trainer(config.load(run_file(world, tmp_path, only=str(tmp_path / "nothing.jsonl"))))
     with pytest.raises(UserError, match="no train shards"):
@@ -91,3 +95,11 @@ def test_pairs_of_a_part_are_seen_in_a_mirror_too_and_said_to_be_what_they_are(t
     assert [place.id for place in part.places] == ["c1", "c2", "c1.mirrored", "c2.mirrored"]
     with safe_open(tmp_path / "train" / "lora.safetensors", "pt") as file:
         assert file.metadata()["dreamactor_m2.pairs"] == "synthetic"
+    more = tmp_path / "clips" / "more.jsonl"
+    manifest.write(more, [pairs[0].model_copy(update={"accepted": False}), pairs[1]])
+    both = chosen(whole, none, [tmp_path / "clips" / "manifest.jsonl", more])
+    assert both.header("pairs") == "synthetic", "the only true pair is rejected"
+    manifest.write(more, [pairs[0].model_copy(update={"pairs": ""}), pairs[1]])
+    assert chosen(whole, none, [more]).header("pairs") == "synthetic,unknown"
+    manifest.write(more, [pairs[0].model_copy(update={"pairs": ""})])
+    assert chosen(whole, none, [more]).header("pairs") == ""

@@ -77,7 +77,7 @@ def test_two_processes_are_one(world: Path, plain: Path, tmp_path: Path) -> None
 
 
 def test_a_cache_or_a_run_of_another_context_is_refused(world: Path, plain: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is a cache with apart not set, expected 2"):
+    with pytest.raises(UserError, match=r"cache with apart not set, expected 2.*; delete it and run `python"):
         Trainer(config.load(run_file(world, tmp_path, "joint", SECTIONS)))
     run = run_file(world, plain, sections=SECTIONS)
     run.write_text(run.read_text("utf-8").replace(CONTEXT, "joint").replace("encoded", "joint"), "utf-8")

@@ -57,7 +57,7 @@ def test_parts_of_several_are_listed_by_several(world: Path) -> None:
         UserError, match=r"c34.jsonl lists no accepted sample of kind pose that .*early/cache and .*late/cache has to train on"
     ):
         chosen(train, held_out, [*lists, world / "clips" / "c34.jsonl"])
-    with pytest.raises(UserError, match=r"leaves nothing of .*late/cache to train on"):
+    with pytest.raises(UserError, match=r"leaves nothing of .*late/cache to train on: no manifest lists any of it; name its m"):
         chosen(train, held_out, lists[:1])
 
 

@@ -11,14 +11,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 import websocket
-from drawn_clips import write_run
+from drawn_clips import write_clips, write_run
 from filelock import FileLock
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from short_runs import furthest, log_of, run_file, trained
 
 from dreamactor_core.contract import Contract
-from training import config
+from training import config, manifest
 from training.__main__ import main
 from training.config import Augment
 from training.errors import UserError
@@ -49,6 +49,33 @@ def test_a_workflow_of_the_other_variant_is_refused_at_once(variant: str, other:
     settings = config.load(write_run(tmp_path / "run.yaml", tmp_path, variant=variant, train=train))
     with pytest.raises(UserError, match=f"sample_workflow, for a LoRA of variant {variant}: 0 nodes are titled '{title}'"):
         Sheets(settings, tmp_path)
+
+
+def test_sheets_show_nothing_that_the_caches_have_to_train_on(tmp_path: Path) -> None:
+    own, held_out = (tmp_path / name / "manifest.jsonl" for name in ("clips", "held_out"))
+    samples = write_clips(held_out.parent, 4)
+    manifest.write(held_out, [sample.model_copy(update={"source_sha256": f"of {sample.id}"}) for sample in samples])
+
+    def sheets(cached: set[str], **cache: object) -> Sheets:
+        path = write_run(tmp_path / "run.yaml", tmp_path, cache=cache, train={"sample_sheets": 2})
+        return Sheets(config.load(path), tmp_path, cached)
+
+    held = {"validation": str(held_out)}  # and no manifest of its own: what is trained on is the cache of another run
+    assert [sample.id for sample in sheets(set(), **held).samples] == ["c0", "c1"]
+    assert [sample.id for sample in sheets({"c0", "of c2", "elsewhere"}, **held).samples] == ["c1", "c3"]
+    with pytest.raises(
+        UserError, match=r"and all 4 of it, or clips of the same files, are there to train on; name some in cache\.v"
+    ):
+        sheets({"c0", "of c1", "of c2", "c3"}, **held)
+    with pytest.raises(UserError, match=r"sample_sheets needs held-out samples: there is no manifest .*; name some in cache"):
+        sheets(set())
+    own.parent.mkdir()
+    manifest.write(own, manifest.read(held_out)[:2])
+    with pytest.raises(
+        UserError, match=r"`cache` says, and it holds out none; name some in cache\.validation, or set train\.sample_"
+    ):
+        sheets(set(), validation_share=0.0)
+    assert [sample.id for sample in sheets(set(), validation_share=0.5).samples] == ["c1"]
 
 
 @pytest.mark.parametrize(

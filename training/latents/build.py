@@ -85,7 +85,6 @@ def header_of(settings: Config, samples: Sequence[Sample], folder: Path) -> head
         sizes = [path.stat().st_size for path in (sample.target_video, sample.driving_video, sample.poses) if path]
         lines.append([manifest.to_line(sample.model_copy(update={"scores": {}, "accepted": None}), folder), sizes])
     pose = settings.variant == "pose"
-    pairs = sorted({sample.pairs for sample in samples})
     return header.Header(
         backbone=settings.backbone.name,
         vae_sha256=header.files_hash(files["vae"]),
@@ -100,7 +99,7 @@ def header_of(settings: Config, samples: Sequence[Sample], folder: Path) -> head
         variants=str(settings.cache.variants if pose else 1),
         augment=json.dumps(settings.cache.augment.model_dump(), sort_keys=True) if pose else "",
         skeleton=convention(map(read_poses, samples)) if pose else "",
-        pairs="self" if pose else ",".join(pairs),
+        pairs="self" if pose else header.kinds(sample.pairs for sample in samples),
         manifest_sha256=header.digest(lines),
     )
 

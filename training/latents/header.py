@@ -43,6 +43,13 @@ def digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def kinds(pairs: Iterable[str]) -> str:
+    """What is said of where the drivers of some samples are from: each kind once, those of which nothing is said as `unknown`;
+    empty where it is said of none."""
+    found = set(pairs)
+    return ",".join(sorted(kind or "unknown" for kind in found)) if any(found) else ""
+
+
 @dataclass(frozen=True)
 class Header:
     """Of one cache; every shard repeats it.
@@ -53,7 +60,7 @@ class Header:
         text: How prompts were made, `fused` or `concatenated`. variants: Augmented versions of each skeleton; 0: keypoints instead.
         augment: The augmentation's settings, as JSON; empty for rgb.
         skeleton: The convention of the skeletons; empty for rgb.
-        pairs: Where drivers are from: `self`, or of `synthetic`, `ground_truth` and `filmed` those that there are.
+        pairs: Where drivers are from: `self`, or as `kinds` has it.
         manifest_sha256: Of the samples' lines and the sizes of their files.
         apart: The scale of the driver's own latents, for cached motion contexts; empty: it is in the composite.
         encoding: What the backbone says of how its encoders encode, where their files do not tell; empty: nothing.

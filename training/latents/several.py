@@ -79,10 +79,10 @@ def _joined(caches: Sequence[Cache]) -> Cache:
                 )
     whole.name = " and ".join(cache.name for cache in some)
     whole.places = [place for cache in some for place in cache.places]
-    kinds = {kind for cache in some for kind in cache.header("pairs").split(",")}
+    kinds = header.kinds(kind for cache in some for kind in cache.header("pairs").split(","))
     sources = header.digest([cache.header("manifest_sha256") for cache in some])
     skeleton = max((cache.header("skeleton") for cache in some), key=len)  # that which shows more is named by more
     whole.metadata = first.metadata | {
-        "cache.pairs": ",".join(sorted(kinds)), "cache.manifest_sha256": sources, "cache.skeleton": skeleton,
+        "cache.pairs": kinds, "cache.manifest_sha256": sources, "cache.skeleton": skeleton,
     }  # fmt: skip
     return whole

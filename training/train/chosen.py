@@ -7,6 +7,7 @@ from pathlib import Path
 
 from training import manifest
 from training.errors import UserError
+from training.latents import header
 from training.latents.mirror import MIRRORED
 from training.latents.read import Cache
 from training.latents.split import kind_of, usable
@@ -20,7 +21,8 @@ def chosen(cache: Cache, held_out: Cache, paths: Sequence[Path]) -> Cache:
     held out stay so.
 
     Raises:
-        UserError: a manifest lists none to train on, or one that the cache lacks; of several caches one has none that is listed.
+        UserError: a manifest lists none to train on, or one that the cache lacks; nothing of a cache, or of one of several, is
+            left, as no manifest lists it, or another rejects what one lists.
     """
     if not len(cache):
         return cache  # what is to be done first is said of a missing cache in one place
@@ -47,10 +49,13 @@ def chosen(cache: Cache, held_out: Cache, paths: Sequence[Path]) -> Cache:
     left = {place.shard.parent for place in part.places}
     for folder in dict.fromkeys(place.shard.parent for place in cache.places):
         if folder not in left:
-            raise UserError(
-                f"train.only leaves nothing of {folder.parent} to train on, as no list has it or another one rejects it, "
-                f"expected some; list its manifest too, or leave the cache out of train.cache"
+            listed = any(place.id in pairs for place in cache.places if place.shard.parent == folder)
+            why, mend = (
+                ("what one manifest lists of it another rejects", "leave one of the two out")
+                if listed
+                else ("no manifest lists any of it", "name its manifest too, or leave the cache out of train.cache")
             )
-    if any(pairs.values()):
-        part.metadata = part.metadata | {"cache.pairs": ",".join(sorted({pairs[id_] for id_ in kept & there}))}
+            raise UserError(f"train.only leaves nothing of {folder.parent} to train on: {why}; {mend}")
+    if cache.header("variant") != "pose":  # whose pairs are of a clip with itself, whatever a manifest says
+        part.metadata = part.metadata | {"cache.pairs": header.kinds(pairs[id_] for id_ in kept & there)}
     return part

@@ -58,9 +58,12 @@ def check_cache(settings: Config, backbone: VideoBackbone, cache: Cache, split: 
     for key, value in expected.items():
         if cache.header(key) != value:
             got, wanted = cache.header(key) or "not set", value or "not set"
+            own = settings.train.cache is None
+            first = "delete it" if own else "name the right one in train.cache, or leave that out"
+            last = "; or name another in train.cache" if own else ""
             raise UserError(
-                f"{cache.folder} is a cache with {key} {got}, expected {wanted}; name the right one in train.cache, or leave that "
-                f"out and run `python -m training cache` with this file"
+                f"{cache.folder} is a cache with {key} {got}, expected {wanted}; {first} and run `python -m training cache` with "
+                f"this file{last}"
             )
     if settings.train.drop_text:
         _check_empty(settings, cache)

@@ -18,12 +18,14 @@ from headless.server import HostServer
 from training.config import Config
 from training.errors import UserError
 from training.latents.encode import read_driver, read_reference, read_target
-from training.latents.split import split
+from training.latents.split import split, usable
 from training.manifest import Sample
 
 ROOT = Path(__file__).resolve().parents[2]
 _SHOWN = 6  # frames of a clip on a sheet
 _TITLES = ("Motion LoRA", "Reference", "Prompt", "In-context conditioning", "Decode")
+_NEEDS = "train.sample_sheets needs held-out samples"
+_MEND = "name some in cache.validation, or set train.sample_sheets: 0"
 _OF_DRIVER = {"pose": ("Skeleton",), "rgb": ("Driving video",)}
 
 
@@ -36,13 +38,26 @@ def workflow_of(settings: Config) -> Prompt:
         raise UserError(f"train.sample_workflow: {path} can't be read as an API workflow ({error})") from error
 
 
+def _held_out(settings: Config) -> list[Sample]:
+    """By this file's section `cache`. Raises UserError: a manifest can't be used, which a run on caches of others may lack."""
+    if settings.cache.validation is not None:
+        return usable(settings.cache.validation, settings.variant)[0]
+    try:
+        return split(settings)["validation"]
+    except UserError as error:
+        raise UserError(f"{_NEEDS}: {error}; {_MEND}") from error
+
+
 class Sheets:
-    """Makes the sheets of a run, of held-out samples of which neither id nor source is in `trained`.
+    """Makes the sheets of a run, of held-out samples.
+
+    Args:
+        cached: Ids and sources of what the run's caches have to train on, which may be another run's: none of these is shown.
 
     Raises UserError at once when workflow, ComfyUI or held-out clips are missing.
     """
 
-    def __init__(self, settings: Config, folder: Path, trained: Collection[str] = ()) -> None:
+    def __init__(self, settings: Config, folder: Path, cached: Collection[str] = ()) -> None:
         self.settings, self.folder, self.graph = settings, folder, workflow_of(settings)
         for title in _TITLES + _OF_DRIVER[settings.variant]:
             try:
@@ -54,14 +69,12 @@ class Sheets:
             find_host()
         except SetupError as error:
             raise UserError(f"train.sample_sheets needs a ComfyUI: {error}; or set sample_sheets: 0") from error
-        samples = split(settings)["validation"]
-        unseen = [sample for sample in samples if sample.id not in trained and sample.source_sha256 not in trained]
+        samples = _held_out(settings)
+        unseen = [sample for sample in samples if sample.id not in cached and sample.source_sha256 not in cached]
         self.samples = unseen[: settings.train.sample_sheets]
         if not self.samples:
-            raise UserError(
-                f"train.sample_sheets needs held-out samples, and of the {len(samples)} that this file's section `cache` holds out "
-                f"none is left that the cache does not hold to train on; name some in cache.validation, or set sample_sheets: 0"
-            )
+            why = f"all {len(samples)} of it, or clips of the same files, are there to train on" if samples else "it holds out none"
+            raise UserError(f"{_NEEDS}, as this file's section `cache` says, and {why}; {_MEND}")
 
     def make(self, lora: Path, out: Path) -> None:
         """Write a sheet: each sample's truth above its result, the reference first."""
