@@ -240,7 +240,7 @@ def measure_group(network: Network, pairs: list[Pair], seed: int, **seen: bool) 
     others = results if black or alone else generate(network, pairs, turned, seed)
     figures = []
     for pair, result, other in zip(pairs, results, others, strict=True):
-        found = judge(pair, result, other, pair.truth[LEAD_IN:])
+        found = judge(pair, result, other)
         if alone:
             found |= {"psnr_other": float("nan"), "iou_other": float("nan")}
         labels, parts = pair.labels[LEAD_IN:], len(PARTS[pair.scene.character.plan])

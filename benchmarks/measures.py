@@ -93,14 +93,17 @@ def motion_agreement(found: np.ndarray, labels: np.ndarray, parts: list[int]) ->
     return float(a @ b) / size if size else 0.0
 
 
-def size_error(found: np.ndarray, labels: np.ndarray, parts: int) -> float:
-    """How far the parts' areas over the clip are from the truth's: mean of |log ratio|, about 0.1 for a tenth too large.
+def size_error(found: np.ndarray, labels: np.ndarray, parts: int, judged: np.ndarray | None = None) -> float:
+    """How far the parts' areas over the clip are from those of `labels`: mean of |log ratio|, about 0.1 for a tenth too large.
 
-    Nothing of a part found counts as a single pixel of it; nan when no part can be judged.
+    Nothing of a part counts as a single pixel of it; nan when no part can be judged.
+
+    Args:
+        judged: Labels (T, H, W) that say which parts are large enough to be judged; None: `labels`.
     """
-    true = [int((labels == part).sum()) for part in range(1, parts + 1)]
-    made = [int((found == part).sum()) for part in range(1, parts + 1)]
-    values = [abs(np.log(max(m, 1) / t)) for m, t in zip(made, true, strict=True) if t >= _FEW * len(labels)]
+    maps = (found, labels, labels if judged is None else judged)
+    areas = [[int((one == part).sum()) for one in maps] for part in range(1, parts + 1)]
+    values = [abs(np.log(max(made, 1) / max(true, 1))) for made, true, large in areas if large >= _FEW * len(labels)]
     return float(np.mean(values)) if values else float("nan")
 
 
@@ -117,23 +120,26 @@ def _lengths(labels: np.ndarray, part: int) -> np.ndarray:
     return lengths
 
 
-def length_error(found: np.ndarray, labels: np.ndarray, parts: int) -> float:
-    """How far the parts' lengths over the clip are from the truth's, as proportions are ratios of lengths: mean of |log ratio|,
-    about 0.1 for a tenth too long.
+def length_error(found: np.ndarray, labels: np.ndarray, parts: int, judged: np.ndarray | None = None) -> float:
+    """How far the parts' lengths over the clip are from those of `labels`, as proportions are ratios of lengths: mean of
+    |log ratio|, about 0.1 for a tenth too long.
 
     Lengths are those that are seen: limbs begin under another part, have round ends and may leave the picture, so that some six
     tenths of an arm's error show, and eight of a leg's. They are means over the frames, so flicker is not seen. A part that is
     found by less than a third in a frame has no length there, and one found nowhere counts as a pixel; nan when no part can
     be judged.
+
+    Args:
+        judged: Labels (T, H, W) that say which parts are judged, and in which frames; None: `labels`.
     """
     values = []
     for part in range(1, parts + 1):
         true, made = _lengths(labels, part), _lengths(found, part)
         areas = [(one == part).sum(axis=(1, 2)) for one in (labels, found)]
         made = np.where(areas[1] * 3 >= areas[0], np.nan_to_num(made), 0)  # a fringe of something else is no part
-        seen = np.isfinite(true)
+        seen = np.isfinite(true if judged is None else _lengths(judged, part))
         if seen.sum() * 2 >= len(labels):
-            values.append(abs(np.log(max(made[seen].mean(), 1) / true[seen].mean())))
+            values.append(abs(np.log(max(made[seen].mean(), 1) / max(np.nan_to_num(true)[seen].mean(), 1))))
     return float(np.mean(values)) if values else float("nan")
 
 

@@ -14,7 +14,7 @@ import copy
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,11 +57,15 @@ ROWS: tuple[tuple[str, Plan, Plan], ...] = (
 """Variant, the driver's plan, the reference's plan. A cartoon's head is more than 1.5 times as large beside its limbs as a
 human's, so the rows of both plans measure what other proportions do. `pose_retarget` runs the pairs of its `pose` row
 through the workflow with Pose Retarget, which knows the reference's own pose."""
+VARIANTS = tuple(dict.fromkeys(variant for variant, *_ in ROWS))
 _SCALE = 4  # files are drawn larger than the panel, as the world itself is before it is averaged down
 FIGURES = (
     "psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "colour_vae",
-    "colour_still", "size", "size_vae", "size_driver", "length", "length_vae", "length_driver",
+    "colour_still", "size", "size_vae", "size_decoded", "size_driver", "length", "length_vae", "length_decoded", "length_driver",
 )  # fmt: skip
+"""`colour`, `size` and `length` are against the truth as it is drawn. Beside them stands what others would measure against that:
+`_vae` the truth itself after the VAE, which moves edges; `_driver` the driver's own build; `_still` the reference held still.
+`_decoded` is the result against the truth after the VAE: sizes that are measured alike, on decoded frames."""
 
 
 @dataclass
@@ -82,26 +86,26 @@ def sample_pair(seed: int, row: int, index: int) -> Pair:
     return Pair(scene, scene.with_character(rng, driver_plan), *scene.draw())
 
 
-def shipped_loras() -> dict[str, str]:
-    """Names and sha256 of the LoRAs in the workflows that are measured."""
+def shipped_loras(variants: Collection[str] = VARIANTS) -> dict[str, str]:
+    """Names and sha256 of the LoRAs in the variants' workflows."""
     folder, names = ROOT / "models" / "loras", set()
-    for path in _workflows().values():
+    for path in _workflows(variants).values():
         nodes = json.loads(path.read_text("utf-8")).values()
         names |= {node["inputs"]["lora_name"] for node in nodes if "lora_name" in node["inputs"]}
     return {name: sha256(folder / name) for name in sorted(names)}
 
 
-def samplers() -> dict[str, dict[str, Any]]:
-    """What the sampler of each workflow that is measured is set to."""
+def samplers(variants: Collection[str] = VARIANTS) -> dict[str, dict[str, Any]]:
+    """What the sampler of each variant's workflow is set to."""
     keys = ("sampler_name", "scheduler", "steps", "cfg", "seed")
-    graphs = {variant: json.loads(path.read_text("utf-8")) for variant, path in _workflows().items()}
+    graphs = {variant: json.loads(path.read_text("utf-8")) for variant, path in _workflows(variants).items()}
     settings = {variant: by_title(graph, "Sampler")["inputs"] for variant, graph in graphs.items()}
     shifts = {variant: by_title(graph, "Shift")["inputs"]["shift"] for variant, graph in graphs.items()}
     return {variant: {key: given[key] for key in keys} | {"shift": shifts[variant]} for variant, given in settings.items()}
 
 
-def _workflows() -> dict[str, Path]:
-    return {v: ROOT / "workflows" / "api" / f"marionette_{v}.json" for v in sorted({variant for variant, _, _ in ROWS})}
+def _workflows(variants: Collection[str] = VARIANTS) -> dict[str, Path]:
+    return {v: ROOT / "workflows" / "api" / f"marionette_{v}.json" for v in sorted(variants)}
 
 
 def _write_poses(path: Path, joints: np.ndarray) -> None:
@@ -182,8 +186,15 @@ def palette_of(pair: Pair) -> dict[int, list[tuple[int, int, int]]]:
     return palette | {0: [background.wall, background.ground, background.bar], 255: ink}
 
 
-def judge(pair: Pair, result: np.ndarray, other: np.ndarray, round_trip: np.ndarray) -> dict[str, float]:
-    """The figures of one pair."""
+def judge(pair: Pair, result: np.ndarray, other: np.ndarray, round_trip: np.ndarray | None = None) -> dict[str, float]:
+    """The figures of one pair.
+
+    Args:
+        pair: Judged is what comes after its lead-in.
+        result: RGB uint8 (T, H, W, 3).
+        other: The same of another driver.
+        round_trip: The truth after the VAE; None: figures that need it are left out.
+    """
     truth, labels = pair.truth[LEAD_IN:], pair.labels[LEAD_IN:]
     reference, still_labels = pair.truth[0], pair.labels[0]
     held = np.broadcast_to(reference, truth.shape)
@@ -191,9 +202,9 @@ def judge(pair: Pair, result: np.ndarray, other: np.ndarray, round_trip: np.ndar
     names = PARTS[pair.scene.character.plan]
     own, palette = colours_of(pair), palette_of(pair)
     parts = moving_parts(labels, still_labels, len(names))
-    found, limit = segment(result, palette), segment(round_trip, palette)
+    found = segment(result, palette)
     driver = pair.driver.draw()[1][LEAD_IN:]  # what a result that took on the driver's build would measure
-    return {
+    figures = {
         "psnr": psnr_on(result, truth, where),
         "psnr_still": psnr_on(held, truth, where),
         "psnr_other": psnr_on(other, truth, where),
@@ -203,15 +214,22 @@ def judge(pair: Pair, result: np.ndarray, other: np.ndarray, round_trip: np.ndar
         "iou_still": part_iou(np.broadcast_to(still_labels, labels.shape), labels, parts),
         "iou_other": part_iou(segment(other, palette), labels, parts),
         "colour": colour_error(result, labels, own),
-        "colour_vae": colour_error(round_trip, labels, own),
         "colour_still": colour_error(held, labels, own),
         "size": size_error(found, labels, len(names)),
-        "size_vae": size_error(limit, labels, len(names)),
         "size_driver": size_error(driver, labels, len(names)),
         "length": length_error(found, labels, len(names)),
-        "length_vae": length_error(limit, labels, len(names)),
         "length_driver": length_error(driver, labels, len(names)),
     }
+    if round_trip is not None:
+        decoded = segment(round_trip, palette)
+        figures |= {
+            "colour_vae": colour_error(round_trip, labels, own),
+            "size_vae": size_error(decoded, labels, len(names)),
+            "size_decoded": size_error(found, decoded, len(names), judged=labels),
+            "length_vae": length_error(decoded, labels, len(names)),
+            "length_decoded": length_error(found, decoded, len(names), judged=labels),
+        }
+    return figures
 
 
 def _sheet(path: Path, rows: list[np.ndarray]) -> None:
@@ -238,13 +256,15 @@ def mean_figures(figures: list[dict[str, float]]) -> dict[str, float | None]:
     return {key: mean_of(key, [one[key] for one in figures]) for key in FIGURES}
 
 
-def measure(seed: int, count: int, sheet: Path | None = None) -> Iterator[dict[str, Any]]:
-    """One dict a row of ROWS, as soon as it is known: variant, driver, reference, n and the mean of each of FIGURES, None
-    where no pair has it."""
+def measure(seed: int, count: int, sheet: Path | None = None, variants: Collection[str] = VARIANTS) -> Iterator[dict[str, Any]]:
+    """One dict a row of ROWS that is of `variants`, as soon as it is known: variant, driver, reference, n and the mean of each of
+    FIGURES, None where no pair has it."""
     pictures = []
     with HostServer() as server:
         runner = Runner(Client(server.url), server.input_dir)
         for row, (variant, driver_plan, plan) in enumerate(ROWS):
+            if variant not in variants:
+                continue
             started = time.time()
             pairs = [sample_pair(seed, row, index) for index in range(count)]
             names = [runner.put(pair, variant, f"{row}_{index}") for index, pair in enumerate(pairs)]
@@ -264,11 +284,25 @@ def measure(seed: int, count: int, sheet: Path | None = None) -> Iterator[dict[s
             yield found
 
 
+def _others(path: Path | None, variants: Collection[str]) -> list[str]:
+    """Of a file that an earlier run wrote, the variants that are not among these; none where there is no such file."""
+    if path is None or not path.exists():
+        return []
+    try:
+        held = {row["variant"] for row in json.loads(path.read_text("utf-8"))["rows"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        sys.exit(
+            f"error: {path} can't be read ({error!r}), expected what an earlier run wrote; name another file, or delete this one"
+        )
+    return sorted(held - set(variants))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0, help="draws another held-out set")
     parser.add_argument("--json", type=Path, help="write the rows there")
-    parser.add_argument("--pairs", type=int, default=12, help=f"pairs a row; there are {len(ROWS)} rows")
+    parser.add_argument("--pairs", type=int, default=12, help=f"pairs a row; there are {len(ROWS)} rows in all")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, help="rows of these only")
     parser.add_argument("--sheet", type=Path, help="write a picture: truth, result and driver of two pairs a row")
     args = parser.parse_args()
     if args.pairs < 2:
@@ -276,16 +310,19 @@ def main() -> None:
     if args.seed < 0:
         parser.error(f"--seed is {args.seed}, expected 0 or more")
     rows: list[dict[str, Any]] = []
-    found = {"loras": shipped_loras(), "samplers": samplers(), "seed": args.seed, "pairs": args.pairs, "rows": rows}
-    for row in measure(args.seed, args.pairs, args.sheet):
+    about = {"loras": shipped_loras(args.variants), "samplers": samplers(args.variants), "seed": args.seed, "pairs": args.pairs}
+    found = about | {"rows": rows}
+    if lost := _others(args.json, args.variants):
+        parser.error(f"{args.json} holds rows of {', '.join(lost)} that this run would replace; name another file")
+    for row in measure(args.seed, args.pairs, args.sheet, args.variants):
         rows.append(row)
         if args.json:  # after every row: what is measured is not lost
             with atomic(args.json) as partial:
                 partial.write_text(json.dumps(found, indent=2) + "\n")
-    print(f"{'variant':14}{'driver':11}{'reference':11}" + "".join(f"{key:>13}" for key in FIGURES))
+    print(f"{'variant':14}{'driver':11}{'reference':11}" + "".join(f"{key:>15}" for key in FIGURES))
     for row in rows:
         means = ("-" if row[key] is None else f"{row[key]:.3f}" for key in FIGURES)
-        print(f"{row['variant']:14}{row['driver']:11}{row['reference']:11}" + "".join(f"{mean:>13}" for mean in means))
+        print(f"{row['variant']:14}{row['driver']:11}{row['reference']:11}" + "".join(f"{mean:>15}" for mean in means))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -154,6 +155,60 @@ def test_the_truth_itself_beats_both_controls_in_every_row(row: int) -> None:
     assert figures["psnr_still"] < 25 and figures["psnr_other"] < 25
     assert figures["iou"] > 0.75 and figures["iou_still"] < 0.8
     assert moving_region(truth, pair.truth[0]).any()
+
+
+def blurred(frames: np.ndarray) -> np.ndarray:
+    """As a VAE does it: edges are moved."""
+    small = [cv2.resize(frame, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for frame in frames]
+    return np.stack([cv2.resize(frame, frames.shape[2:0:-1]) for frame in small])
+
+
+@pytest.mark.parametrize("row", range(len(ROWS)))
+def test_what_the_vae_does_to_sizes_is_not_held_against_the_result(row: int) -> None:
+    pair = sample_pair(0, row, 0)
+    truth = blurred(pair.truth[LEAD_IN:])
+    figures = judge(pair, truth, truth, truth)
+    assert figures["size"] == figures["size_vae"] > 0 == figures["size_decoded"]
+    assert figures["length"] == figures["length_vae"] > 0 == figures["length_decoded"]
+    assert not {"size_vae", "size_decoded", "length_vae", "length_decoded", "colour_vae"} & judge(pair, truth, truth).keys()
+
+
+@pytest.mark.parametrize("row", [row for row, (_, driver, plan) in enumerate(ROWS) if driver != plan])
+def test_a_body_of_the_drivers_build_is_found_out_after_the_vae_too(row: int) -> None:
+    pair = sample_pair(0, row, 0)
+    mine = pair.scene.character
+    swapped = replace(pair.driver, character=replace(pair.driver.character, colours=mine.colours, hair=mine.hair))
+    truth, result = (blurred(scene.draw()[0][LEAD_IN:]) for scene in (pair.scene, swapped))
+    figures = judge(pair, result, result, truth)
+    for size in ("size", "length"):
+        assert figures[f"{size}_driver"] > 0.15
+        assert figures[f"{size}_decoded"] == pytest.approx(figures[f"{size}_driver"], rel=0.25)
+
+
+def test_a_part_that_the_vae_loses_is_judged_none_the_less() -> None:
+    labels = np.zeros((2, 20, 20), np.uint8)
+    labels[:, 2:10, 2:10], labels[:, 12:18, 12:18] = 1, 2
+    lost = np.where(labels == 2, 0, labels)
+    assert size_error(labels, lost, 2, judged=labels) == pytest.approx(np.log(2 * 36) / 2)
+    assert length_error(labels, lost, 2, judged=labels) == pytest.approx(np.log(6) / 2)
+    assert (size_error(lost, lost, 2, judged=labels), length_error(lost, lost, 2, judged=labels)) == (0, 0)
+    fringe = labels.copy()
+    fringe[:, 0, :10] = 3
+    assert size_error(labels, fringe, 3, judged=labels) == length_error(labels, fringe, 3, judged=labels) == 0
+
+
+def test_rows_on_record_are_not_replaced_by_some_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "quality.json"
+    path.write_text(json.dumps({"rows": [{"variant": "rgb"}, {"variant": "pose"}]}))
+    monkeypatch.setattr(sys, "argv", ["quality", "--json", str(path), "--variants", "pose"])
+    with pytest.raises(SystemExit):
+        quality.main()
+    assert "holds rows of rgb that this run would replace; name another file" in capsys.readouterr().err
+    path.write_text("{}")
+    with pytest.raises(SystemExit, match=r"can't be read .*, expected what an earlier run wrote"):
+        quality.main()
 
 
 def test_pairs_without_a_figure_are_left_out_of_its_mean_only() -> None:

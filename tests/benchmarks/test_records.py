@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import context, evidence, quality, text
+from benchmarks import context, evidence, evidence_report, quality, text
 from training import ablate, config
 from training.hashing import sha256
 
@@ -40,7 +40,7 @@ def test_the_quality_is_that_of_the_loras_that_ship() -> None:
     assert f"bench quality --seed {found['seed']} --pairs {found['pairs']} --json" in README
     said = re.findall(r"^\| (pose|rgb)(, retargeted)? \| (\w+) → (\w+) \|(.+)\|$", README, re.MULTILINE)
     assert [(variant + "_retarget" * bool(more), *plans) for variant, more, *plans, _ in said] == list(quality.ROWS)
-    sizes = ("size", "size_vae", "size_driver", "length", "length_vae", "length_driver")
+    sizes = [f"{size}{of}" for size in ("size", "length") for of in ("", "_decoded", "_vae", "_driver")]
     for (*_, cells), row in zip(said, found["rows"], strict=True):
         numbers = [float(number) for number in re.findall(r"\d+\.\d+", cells)]
         keys = ("psnr", "psnr_still", "psnr_other", "iou", "iou_still", "iou_other", "colour", "colour_vae", *sizes)
@@ -48,6 +48,25 @@ def test_the_quality_is_that_of_the_loras_that_ship() -> None:
         for number, key in zip(numbers, keys, strict=True):
             places = 1 if key.startswith("psnr") else 3 if key.startswith("colour") else 2
             assert number == pytest.approx(row[key], abs=0.51 * 10**-places), (row["variant"], key)
+
+
+def test_sizes_are_within_a_tenth_where_a_driver_of_another_build_is_retargeted() -> None:
+    """Lengths of the drawing's, areas of the truth's after the VAE; against the drawing areas are not from cartoon to human."""
+    found, only = record("proportions.json"), ("pose_retarget",)
+    assert (found["loras"], found["samplers"]) == (quality.shipped_loras(only), quality.samplers(only))
+    command = f"bench quality --seed {found['seed']} --pairs {found['pairs']} --variants {only[0]} --json docs/proportions.json"
+    assert command in README
+    rows = {(row["driver"], row["reference"]): row for row in found["rows"]}
+    assert list(rows) == [("human", "cartoon"), ("cartoon", "human")]
+    for row in rows.values():
+        assert row["size_driver"] > 0.3 and row["length_driver"] > 0.25, "the drivers are of another build"
+        assert row["size_decoded"] < 0.1 and row["length_decoded"] < 0.1 and row["length"] < 0.1
+    said = re.search(
+        r"lengths are\s(\S+)\sand\s(\S+)\soff, areas\s(\S+)\sand\s(\S+)\sagainst.+?\sand\s(\S+)\sand\s(\S+),", README, re.DOTALL
+    )
+    assert said is not None
+    figures = [row[key] for key in ("length", "size_decoded", "size") for row in rows.values()]
+    assert [float(said[k]) for k in range(1, 7)] == pytest.approx(figures, abs=0.00051)
 
 
 @pytest.mark.parametrize(("name", "bench"), [("evidence.json", evidence), ("motion_context.json", context)])
@@ -60,6 +79,13 @@ def test_rows_are_of_the_recipe_as_it_is() -> None:
     found, recipe = record("evidence.json"), ablate.load(evidence.RECIPE)
     for row in found["rows"]:
         assert row["version"] == evidence.version(recipe, row["row"]), f"train {row['row']} again, or take it out"
+
+
+def test_end_to_end_gains_what_was_aimed_at_with_animals() -> None:
+    rows = {row["row"]: row for row in record("evidence.json")["rows"]}
+    synthetic, poses, ceiling = (rows[name]["nonhuman"] for name in ("rgb_synthetic", "pose_full", "rgb_ground_truth"))
+    assert evidence_report.difference(synthetic, poses)[0] >= 2
+    assert evidence_report.gap_share(synthetic, ceiling) >= 0.8
 
 
 def test_the_evidence_is_sampled_as_the_small_workflows_are() -> None:
