@@ -63,9 +63,9 @@ FIGURES = (
     "psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "colour_vae",
     "colour_still", "size", "size_vae", "size_decoded", "size_driver", "length", "length_vae", "length_decoded", "length_driver",
 )  # fmt: skip
-"""`colour`, `size` and `length` are against the truth as it is drawn. Beside them stands what others would measure against that:
-`_vae` the truth itself after the VAE, which moves edges; `_driver` the driver's own build; `_still` the reference held still.
-`_decoded` is the result against the truth after the VAE: sizes that are measured alike, on decoded frames."""
+"""Of the result against the truth as it is drawn; and of what stands beside it against that, `_still`: the reference held
+still, `_other`: the result with another clip's driver, `_vae`: the truth after the VAE, which moves edges, `_driver`: the driver's
+own build, as drawn. `_decoded` is of the result against the truth after the VAE, so that both are measured on decoded frames."""
 
 
 @dataclass

@@ -179,7 +179,7 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--json", metavar="FILE", type=_absolute, help="write the figures there too")
     bench.add_argument("--pairs", type=int, help="quality, evidence, context: pairs a row")
     bench.add_argument("--rows", nargs="+", metavar="ROW", help="evidence: only these; stands after the benchmark's name")
-    bench.add_argument("--variants", nargs="+", metavar="VARIANT", help="quality: pose, pose_retarget or rgb; stands after it too")
+    bench.add_argument("--variants", nargs="+", metavar="VARIANT", help="quality: only rows of these, pose, pose_retarget, rgb")
     bench.add_argument("--sheet", metavar="FILE", type=_absolute, help="quality, evidence: write a picture of some pairs there")
     bench.add_argument("--report", metavar="FILE", type=_absolute, help="evidence: put table and picture into this Markdown file")
     bench.add_argument("--plot", metavar="FILE", type=_absolute, help="speed, context: draw the figures")

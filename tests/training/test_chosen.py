@@ -70,7 +70,7 @@ def test_what_is_no_part_is_refused(world: Path, tmp_path: Path) -> None:
         chosen(cache, held_out, [path])
     other = changed(world, tmp_path / "other.jsonl", samples[1], samples[0], c1={"accepted": False})
     path = changed(world, tmp_path / "rejected.jsonl", *samples[:2], c0={"accepted": False})
-    with pytest.raises(UserError, match=r"leaves nothing of .*: what one manifest lists of it another rejects; leave one"):
+    with pytest.raises(UserError, match=r"leaves nothing of .*: what one manifest lists of it another rejects; leave out the"):
         chosen(cache, held_out, [other, path])
     with pytest.raises(UserError, match="there is no manifest"):
         Trainer(config.load(run_file(world, tmp_path, only=str(tmp_path / "nothing.jsonl"))))

@@ -64,18 +64,20 @@ def test_sheets_show_nothing_that_the_caches_have_to_train_on(tmp_path: Path) ->
     assert [sample.id for sample in sheets(set(), **held).samples] == ["c0", "c1"]
     assert [sample.id for sample in sheets({"c0", "of c2", "elsewhere"}, **held).samples] == ["c1", "c3"]
     with pytest.raises(
-        UserError, match=r"and all 4 of it, or clips of the same files, are there to train on; name some in cache\.v"
+        UserError, match="`cache` holds out 4, and the run's caches have each of them, or another clip of its source"
     ):
         sheets({"c0", "of c1", "of c2", "c3"}, **held)
     with pytest.raises(UserError, match=r"sample_sheets needs held-out samples: there is no manifest .*; name some in cache"):
         sheets(set())
     own.parent.mkdir()
     manifest.write(own, manifest.read(held_out)[:2])
-    with pytest.raises(
-        UserError, match=r"`cache` says, and it holds out none; name some in cache\.validation, or set train\.sample_"
-    ):
+    with pytest.raises(UserError, match=r"`cache` holds out none; name some in cache\.validation, or set train\.sample_sheets: 0"):
         sheets(set(), validation_share=0.0)
     assert [sample.id for sample in sheets(set(), validation_share=0.5).samples] == ["c1"]
+    with pytest.raises(UserError, match=r"sample_sheets needs held-out samples: there is no manifest .*none\.jsonl"):
+        sheets(set(), validation=str(tmp_path / "none.jsonl"))
+    with pytest.raises(UserError, match="has no train shards; run `python -m training cache` with this file first"):
+        Trainer(config.load(tmp_path / "run.yaml"))  # what comes first is said first
 
 
 @pytest.mark.parametrize(

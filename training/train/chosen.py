@@ -51,7 +51,7 @@ def chosen(cache: Cache, held_out: Cache, paths: Sequence[Path]) -> Cache:
         if folder not in left:
             listed = any(place.id in pairs for place in cache.places if place.shard.parent == folder)
             why, mend = (
-                ("what one manifest lists of it another rejects", "leave one of the two out")
+                ("what one manifest lists of it another rejects", "leave out the one that rejects")
                 if listed
                 else ("no manifest lists any of it", "name its manifest too, or leave the cache out of train.cache")
             )

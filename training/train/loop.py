@@ -72,10 +72,13 @@ class Trainer:
         cached = {place.id for place in self.cache.places} | {place.source for place in self.cache.places if place.source}
         if train.only is not None:
             self.cache = chosen(self.cache, held_out, train.only)
-        self.sheets = Sheets(settings, self.folder, cached) if self.main and train.sample_sheets else None
         self.contract = parallel.from_main(self.accelerator, self._contract)  # which reads all weights, to know them by their hash
         if train.init_lora is not None:
             check_parent(train.init_lora, self.contract, train.rank)
+        self.sheets = None
+        if train.sample_sheets:
+            sheets = parallel.from_main(self.accelerator, lambda: Sheets(settings, self.folder, cached))
+            self.sheets = sheets if self.main else None
         model = self.backbone.load_transformer()
         self.backbone.use_context(model, get_context(settings.motion_context))
         keypoints = self.cache.header("variants") == "0"

@@ -40,9 +40,9 @@ def workflow_of(settings: Config) -> Prompt:
 
 def _held_out(settings: Config) -> list[Sample]:
     """By this file's section `cache`. Raises UserError: a manifest can't be used, which a run on caches of others may lack."""
-    if settings.cache.validation is not None:
-        return usable(settings.cache.validation, settings.variant)[0]
     try:
+        if settings.cache.validation is not None:
+            return usable(settings.cache.validation, settings.variant)[0]
         return split(settings)["validation"]
     except UserError as error:
         raise UserError(f"{_NEEDS}: {error}; {_MEND}") from error
@@ -73,8 +73,8 @@ class Sheets:
         unseen = [sample for sample in samples if sample.id not in cached and sample.source_sha256 not in cached]
         self.samples = unseen[: settings.train.sample_sheets]
         if not self.samples:
-            why = f"all {len(samples)} of it, or clips of the same files, are there to train on" if samples else "it holds out none"
-            raise UserError(f"{_NEEDS}, as this file's section `cache` says, and {why}; {_MEND}")
+            each = ", and the run's caches have each of them, or another clip of its source file, to train on" if samples else ""
+            raise UserError(f"{_NEEDS}; this file's section `cache` holds out {len(samples) or 'none'}{each}; {_MEND}")
 
     def make(self, lora: Path, out: Path) -> None:
         """Write a sheet: each sample's truth above its result, the reference first."""
