@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from drawn_clips import write_clips
+from drawn_clips import write_clips, write_run
 from safetensors import safe_open
 from safetensors.torch import load_file
-from short_runs import agree, by_two, conditions_are_those_of_the_cache, run_file, trained, write_cache
+from short_runs import FLOAT, TRAIN, agree, by_two, conditions_are_those_of_the_cache, run_file, trained, write_cache
 
 from dreamactor_core.conditions import encode_still
 from dreamactor_core.contract import Contract
@@ -77,8 +77,11 @@ def test_two_processes_are_one(world: Path, plain: Path, tmp_path: Path) -> None
 
 
 def test_a_cache_or_a_run_of_another_context_is_refused(world: Path, plain: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"cache with apart not set, expected 2.*; delete it and run `python"):
+    with pytest.raises(UserError, match=r"is a cache with apart not set, expected 2; name the right one in train\.cache"):
         Trainer(config.load(run_file(world, tmp_path, "joint", SECTIONS)))
+    own = write_run(tmp_path / "own.yaml", world / "joint", **SECTIONS, backbone=FLOAT, train=TRAIN)
+    with pytest.raises(UserError, match="expected 2; delete it and run `python -m training cache` with this file"):
+        Trainer(config.load(own))
     run = run_file(world, plain, sections=SECTIONS)
     run.write_text(run.read_text("utf-8").replace(CONTEXT, "joint").replace("encoded", "joint"), "utf-8")
     with pytest.raises(UserError, match="was saved by a run with"):
