@@ -42,11 +42,13 @@ COMPARISONS = (
     ("text over none", "pose_full", "pose_no_text", "human", True),
     ("text over none", "pose_full", "pose_no_text", "nonhuman", True),
     ("fused over concatenated text", "pose_full", "pose_concat_text", "human", True),
+    ("fused over concatenated text", "pose_full", "pose_concat_text", "nonhuman", True),
     ("loss over the generated half alone", "pose_full", "pose_full_width", "human", False),
     ("rgb over pose", "rgb_synthetic", "pose_full", "nonhuman", True),
     ("rgb over its teacher", "rgb_synthetic", "pose_teacher", "human", True),
     ("rgb over its teacher", "rgb_synthetic", "pose_teacher", "nonhuman", True),
     ("rgb over its teacher, which sees animals' skeletons", "rgb_synthetic", "pose_teacher", "nonhuman_skeleton", False),
+    ("true over synthetic pairs", "rgb_ground_truth", "rgb_synthetic", "human", False),
     ("filter over none", "rgb_synthetic", "rgb_unfiltered", None, False),
     ("warm over cold start", "rgb_synthetic", "rgb_cold", None, False),
 )

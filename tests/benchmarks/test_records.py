@@ -80,6 +80,16 @@ def test_rows_are_of_the_recipe_as_it_is() -> None:
         assert row["version"] == evidence.version(recipe, row["row"]), f"train {row['row']} again, or take it out"
 
 
+def test_the_evidence_is_whole_and_the_page_says_what_it_says() -> None:
+    found = record("evidence.json")
+    assert {row["row"] for row in found["rows"]} == {*evidence.ROWS, evidence.TEACHER}
+    page = (ROOT / "docs" / "evidence.md").read_text("utf-8")
+    figures = page.partition(evidence_report.BEGIN)[2].partition(evidence_report.END)[0]
+    assert figures.strip() == evidence_report.markdown(found, "evidence.png"), "run.py bench evidence --report docs/evidence.md"
+    seconds = [row["seconds"] for row in found["rows"] if "seconds" in row]  # older rows do not say
+    assert max(seconds) * len(found["rows"]) <= 30 * 60, "the table is to be made again in half an hour"
+
+
 def test_end_to_end_gains_what_was_aimed_at_with_animals() -> None:
     rows = {row["row"]: row for row in record("evidence.json")["rows"]}
     synthetic, poses, ceiling = (rows[name]["nonhuman"] for name in ("rgb_synthetic", "pose_full", "rgb_ground_truth"))
