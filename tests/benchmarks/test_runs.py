@@ -26,6 +26,10 @@ def test_quality_reports_every_figure_of_a_row(tmp_path: Path, monkeypatch: pyte
     for size in ("size", "length"):
         three = {row[size], row[f"{size}_vae"], row[f"{size}_decoded"]}
         assert len(three) == 3 and all(0 < one < 0.5 for one in three)
+    # the truth is in sight of the reference held still, and nothing is judged against itself
+    assert 5 < row["psnr_still"] < 25 and 0 < row["iou_still"] < 1
+    assert row["psnr"] > row["psnr_other"] + 1, "another driver does as well"
+    assert row["colour_vae"] < 0.1
 
 
 def test_text_reports_the_sign_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

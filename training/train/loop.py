@@ -75,10 +75,9 @@ class Trainer:
         self.contract = parallel.from_main(self.accelerator, self._contract)  # which reads all weights, to know them by their hash
         if train.init_lora is not None:
             check_parent(train.init_lora, self.contract, train.rank)
-        self.sheets = None
-        if train.sample_sheets:
-            sheets = parallel.from_main(self.accelerator, lambda: Sheets(settings, self.folder, cached))
-            self.sheets = sheets if self.main else None
+        self.sheets: Sheets | None = None
+        if train.sample_sheets:  # after the cache was looked at: what is to be done first is said first
+            parallel.from_main(self.accelerator, lambda: self._make_sheets(cached))
         model = self.backbone.load_transformer()
         self.backbone.use_context(model, get_context(settings.motion_context))
         keypoints = self.cache.header("variants") == "0"
@@ -140,6 +139,9 @@ class Trainer:
     def _contract(self) -> Contract:
         check_cache(self.settings, self.backbone, self.cache, "train")
         return contract_of(self.settings, self.backbone, self.cache)
+
+    def _make_sheets(self, cached: set[str]) -> None:
+        self.sheets = Sheets(self.settings, self.folder, cached)
 
     def _trained(self) -> dict[str, torch.nn.Parameter]:
         return lora_state(self.accelerator.unwrap_model(self.model))
