@@ -7,8 +7,8 @@ Every row is judged on the same held-out pairs: identities and motions of the te
 drivers move humans and cartoons; non-human drivers (quadrupeds, birds) another animal of their kind. The paper's pose variant is
 driven by what an estimator of human poses finds, and such a one finds no joints on an animal: with non-human drivers its skeleton
 video is black. What it would do with an estimator that knows animals stands beside it, as `nonhuman_skeleton`, for the rows
-that are compared in it. Proportions are not retargeted, as how a driver's build leaks into the result is part of what is asked;
-but `other_build_retargeted` has the pairs of `other_build`, whose drivers are of quite another build, once more with it.
+that are compared in it. Proportions are not retargeted, as how a driver's build leaks into the result is part of what is asked.
+What is left of that with Pose Retarget, and where augmentation is left out, `bench quality --lora` tells.
 
 What the JSON file holds already of this recipe is not measured again: trainings may be done, and their LoRAs deleted, one after the
 other. Beside the file, in a folder of its name, lies the line of each row in the picture.
@@ -40,7 +40,6 @@ from dreamactor_core.contract import Contract
 from dreamactor_core.layout import get_layout
 from dreamactor_core.motion_context import get_context
 from dreamactor_core.poses import PoseSequence, from_body_joints
-from dreamactor_core.retarget import retarget
 from dreamactor_core.skeleton import draw_skeleton
 from headless.atomic import atomic
 from headless.media import MediaError, read_image, write_image
@@ -65,9 +64,6 @@ GROUPS: dict[str, tuple[tuple[Plan, Plan], ...]] = {
     "nonhuman": (("quadruped", "quadruped"), ("bird", "bird")),
 }
 """Driver's and reference's body plan, in turn."""
-BUILD = "other_build"
-"""Drivers whose heads are at least 1.4 times as large, or as small, beside their arms as the reference's."""
-PLANS = GROUPS | {BUILD: (("human", "cartoon"), ("cartoon", "human"))}
 ELSEWHERE = "human_elsewhere"
 """Human drivers filmed from another place: their skeletons are centred by their box, as Pose Draw does."""
 SKELETON = "nonhuman_skeleton"
@@ -79,7 +75,7 @@ TEACHER = "pose_teacher"
 @dataclass(frozen=True)
 class More:
     """Further pairs, or those of a group seen differently: only for the rows that are compared in them, for what they cost.
-    `pairs`: of `PLANS`. `seen`: as `poses_of` has it."""
+    `pairs`: of `GROUPS`. `seen`: as `poses_of` has it."""
 
     pairs: str
     rows: tuple[str, ...]
@@ -89,8 +85,6 @@ class More:
 MORE = {
     ELSEWHERE: More("human", ("pose_full", "pose_no_norm", "pose_no_aug"), {"elsewhere": True}),
     SKELETON: More("nonhuman", (TEACHER,), {"sees_animals": True}),
-    BUILD: More(BUILD, ("pose_full", "pose_no_aug"), {}),
-    f"{BUILD}_retargeted": More(BUILD, ("pose_full", "pose_no_aug"), {"retargeted": True}),
 }
 FIGURES = (
     "psnr", "psnr_still", "psnr_other", "psnr_all", "ssim", "iou", "iou_still", "iou_other", "colour", "size",
@@ -131,8 +125,8 @@ def sample_pairs(group: str, seed: int, count: int) -> list[Pair]:
     """Held-out pairs of a group of drivers."""
     pairs = []
     for index in range(count):
-        driver_plan, plan = PLANS[group][index % len(PLANS[group])]
-        rng = rng_for("test", _STREAM, seed, list(PLANS).index(group), index)
+        driver_plan, plan = GROUPS[group][index % len(GROUPS[group])]
+        rng = rng_for("test", _STREAM, seed, list(GROUPS).index(group), index)
         scene = sample_scene(rng, plan)
         pairs.append(Pair(scene, scene.with_character(rng, driver_plan), *scene.draw()))
     return pairs
@@ -179,15 +173,13 @@ def prompt_of(pair: Pair, text: str) -> str:
     return pair.scene.describe()
 
 
-def poses_of(pair: Pair, sees_animals: bool = False, elsewhere: bool = False, retargeted: bool = False) -> PoseSequence:
+def poses_of(pair: Pair, sees_animals: bool = False, elsewhere: bool = False) -> PoseSequence:
     """The driver's poses as a pose row is shown them."""
     joints = pair.driver.keypoints()[LEAD_IN:]
     if pair.driver.motion.family != "biped" and not sees_animals:
         joints = np.zeros_like(joints)
     poses = from_body_joints(joints, HEIGHT, WIDTH)
-    if elsewhere:
-        poses = normalise(poses, HEIGHT, WIDTH)
-    return retarget(poses, from_body_joints(pair.scene.keypoints()[:1], HEIGHT, WIDTH)) if retargeted else poses
+    return normalise(poses, HEIGHT, WIDTH) if elsewhere else poses
 
 
 def driver_of(pair: Pair, variant: str, **seen: bool) -> np.ndarray:
@@ -217,15 +209,14 @@ def generate(network: Network, pairs: list[Pair], drivers: list[np.ndarray], see
 
 def summary(figures: list[dict[str, float]]) -> dict[str, Any]:
     """Means over the pairs that have a figure, the 95% bootstrap interval of each that is a measure of the result, and each
-    pair's PSNR and length error. Raises ValueError for an infinite one."""
+    pair's PSNR. Raises ValueError for an infinite one."""
     made: dict[str, Any] = {"n": len(figures)} | {key: mean_of(key, [f[key] for f in figures]) for key in FIGURES}
     for key in ("psnr", "ssim", "iou", "colour", "size", "length", "motion"):
         values = np.array([f[key] for f in figures if np.isfinite(f[key])])
         if len(values) > 1:
             interval = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=0).confidence_interval
             made[f"{key}_ci"] = [round(float(interval.low), 4), round(float(interval.high), 4)]
-    for key in ("psnr", "length"):
-        made[f"{key}_pairs"] = [round(float(f[key]), 3) if np.isfinite(f[key]) else None for f in figures]
+    made["psnr_pairs"] = [round(float(f["psnr"]), 3) if np.isfinite(f["psnr"]) else None for f in figures]
     return made
 
 
@@ -236,7 +227,7 @@ def measure_group(network: Network, pairs: list[Pair], seed: int, **seen: bool) 
     # another pair's driver of the same body plans: two further on, as plans take turns
     turned = drivers[2:] + drivers[:2]
     black = not any(driver.any() for driver in drivers)
-    alone = seen.get("elsewhere", False) or seen.get("retargeted", False)  # no other driver is tried
+    alone = seen.get("elsewhere", False)  # no other driver is tried
     others = results if black or alone else generate(network, pairs, turned, seed)
     figures = []
     for pair, result, other in zip(pairs, results, others, strict=True):

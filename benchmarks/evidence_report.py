@@ -27,15 +27,11 @@ _GROUPS = {
     "human_elsewhere": "Human drivers filmed from another place: skeletons centred by their box",
     "nonhuman": "Non-human drivers (quadrupeds, birds); skeletons are those that an estimator of people finds: none",
     "nonhuman_skeleton": "Non-human drivers, with the skeletons of an estimator that knows animals",
-    "other_build": "Drivers of another build (humans for cartoons, cartoons for humans)",
-    "other_build_retargeted": "Drivers of another build, retargeted onto the reference's own proportions and place",
 }
 COMPARISONS = (
     ("spatial over temporal layout", "pose_full", "pose_temporal", "human", True),
     ("augmentation over none", "pose_full", "pose_no_aug", "human", True),
     ("augmentation over none", "pose_full", "pose_no_aug", "human_elsewhere", True),
-    ("augmentation over none", "pose_full", "pose_no_aug", "other_build", True),
-    ("augmentation over none", "pose_full", "pose_no_aug", "other_build_retargeted", False),
     ("normalisation over none", "pose_full", "pose_no_norm", "human", True),
     ("normalisation over none", "pose_full", "pose_no_norm", "human_elsewhere", True),
     ("bone scaling over none", "pose_full", "pose_no_bone", "human", True),
@@ -94,22 +90,19 @@ def _table(rows: list[dict[str, Any]], group: str) -> list[str]:
 
 
 def difference(better: dict[str, Any], worse: dict[str, Any], figure: str = "psnr") -> tuple[float, float, float]:
-    """By how much the first row is the better one: mean over the same pairs, and its 95% bootstrap interval. PSNR in dB; of
-    `length`, whose error is to be low, by how much lower it is."""
+    """By how much the first row is above the other: mean over the same pairs, and its 95% bootstrap interval."""
     both = zip(better[f"{figure}_pairs"], worse[f"{figure}_pairs"], strict=True)
-    sign = -1 if figure == "length" else 1
-    values = np.array([sign * (a - b) for a, b in both if a is not None and b is not None])
+    values = np.array([a - b for a, b in both if a is not None and b is not None])
     found = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=0).confidence_interval
     return float(values.mean()), float(found.low), float(found.high)
 
 
-def verdict(better: dict[str, Any], worse: dict[str, Any], figure: str = "psnr") -> str:
+def verdict(better: dict[str, Any], worse: dict[str, Any]) -> str:
     """Whether the order holds: `yes, intervals apart`; `yes, pair by pair` where only the interval of the difference is clear of
     0; `not decided`; `no, the other way`."""
-    _, low, high = difference(better, worse, figure)
+    _, low, high = difference(better, worse)
     if low > 0:
-        above, below = (worse, better) if figure == "length" else (better, worse)
-        return "yes, intervals apart" if above[f"{figure}_ci"][0] > below[f"{figure}_ci"][1] else "yes, pair by pair"
+        return "yes, intervals apart" if better["psnr_ci"][0] > worse["psnr_ci"][1] else "yes, pair by pair"
     return "no, the other way" if high < 0 else "not decided"
 
 
@@ -127,13 +120,11 @@ def _comparisons(rows: dict[str, dict[str, Any]]) -> list[str]:
         if one not in rows or other not in rows:
             continue
         better, worse = (_figures(rows[name], group) for name in (one, other))
-        figure = "length" if group and group.startswith("other_build") else "psnr"
         if better is None or worse is None:
             gain, holds = "-", "not measured"
         else:
-            places, unit = (3, "in length error") if figure == "length" else (2, "dB")
-            mean, low, high = (f"{value:+.{places}f}" for value in difference(better, worse, figure))
-            gain, holds = f"{mean} [{low}, {high}] {unit}", verdict(better, worse, figure)
+            mean, low, high = (f"{value:+.2f}" for value in difference(better, worse))
+            gain, holds = f"{mean} [{low}, {high}] dB", verdict(better, worse)
         lines.append(f"| {claim} | {group or 'all'} | {one}, {other} | {gain} | {holds} | {'yes' if papers else 'not compared'} |")
     return lines
 

@@ -93,18 +93,28 @@ def motion_agreement(found: np.ndarray, labels: np.ndarray, parts: list[int]) ->
     return float(a @ b) / size if size else 0.0
 
 
-def size_error(found: np.ndarray, labels: np.ndarray, parts: int, judged: np.ndarray | None = None) -> float:
-    """How far the parts' areas over the clip are from those of `labels`: mean of |log ratio|, about 0.1 for a tenth too large.
+def _mean(errors: np.ndarray) -> float:
+    """Over the parts that were judged; nan when there are none."""
+    return float(np.nanmean(errors)) if np.isfinite(errors).any() else float("nan")
 
-    Nothing of a part counts as a single pixel of it; nan when no part can be judged.
+
+def size_error(found: np.ndarray, labels: np.ndarray, parts: int, judged: np.ndarray | None = None) -> float:
+    """Mean of `size_errors`; nan when no part can be judged."""
+    return _mean(size_errors(found, labels, parts, judged))
+
+
+def size_errors(found: np.ndarray, labels: np.ndarray, parts: int, judged: np.ndarray | None = None) -> np.ndarray:
+    """How far each part's area over the clip is from that of `labels`: |log ratio|, about 0.1 for a tenth too large, (parts,).
+
+    Nothing of a part counts as a single pixel of it; nan for a part that can't be judged.
 
     Args:
         judged: Labels (T, H, W) that say which parts are large enough to be judged; None: `labels`.
     """
     maps = (found, labels, labels if judged is None else judged)
     areas = [[int((one == part).sum()) for one in maps] for part in range(1, parts + 1)]
-    values = [abs(np.log(max(made, 1) / max(true, 1))) for made, true, large in areas if large >= _FEW * len(labels)]
-    return float(np.mean(values)) if values else float("nan")
+    enough = _FEW * len(labels)
+    return np.array([abs(np.log(max(made, 1) / max(true, 1))) if large >= enough else np.nan for made, true, large in areas])
 
 
 def _lengths(labels: np.ndarray, part: int) -> np.ndarray:
@@ -121,26 +131,31 @@ def _lengths(labels: np.ndarray, part: int) -> np.ndarray:
 
 
 def length_error(found: np.ndarray, labels: np.ndarray, parts: int, judged: np.ndarray | None = None) -> float:
-    """How far the parts' lengths over the clip are from those of `labels`, as proportions are ratios of lengths: mean of
-    |log ratio|, about 0.1 for a tenth too long.
+    """Mean of `length_errors`; nan when no part can be judged."""
+    return _mean(length_errors(found, labels, parts, judged))
+
+
+def length_errors(found: np.ndarray, labels: np.ndarray, parts: int, judged: np.ndarray | None = None) -> np.ndarray:
+    """How far each part's length over the clip is from that of `labels`, as proportions are ratios of lengths: |log ratio|, about
+    0.1 for a tenth too long, (parts,).
 
     Lengths are those that are seen: limbs begin under another part, have round ends and may leave the picture, so that some six
     tenths of an arm's error show, and eight of a leg's. They are means over the frames, so flicker is not seen. A part that is
-    found by less than a third in a frame has no length there, and one found nowhere counts as a pixel; nan when no part can
-    be judged.
+    found by less than a third in a frame has no length there, and one found nowhere counts as a pixel; nan for a part that
+    can't be judged.
 
     Args:
         judged: Labels (T, H, W) that say which parts are judged, and in which frames; None: `labels`.
     """
-    values = []
+    values = np.full(parts, np.nan)
     for part in range(1, parts + 1):
         true, made = _lengths(labels, part), _lengths(found, part)
         areas = [(one == part).sum(axis=(1, 2)) for one in (labels, found)]
         made = np.where(areas[1] * 3 >= areas[0], np.nan_to_num(made), 0)  # a fringe of something else is no part
         seen = np.isfinite(true if judged is None else _lengths(judged, part))
         if seen.sum() * 2 >= len(labels):
-            values.append(abs(np.log(max(made[seen].mean(), 1) / max(np.nan_to_num(true)[seen].mean(), 1))))
-    return float(np.mean(values)) if values else float("nan")
+            values[part - 1] = abs(np.log(max(made[seen].mean(), 1) / max(np.nan_to_num(true)[seen].mean(), 1)))
+    return values
 
 
 def colour_error(frames: np.ndarray, labels: np.ndarray, colours: dict[int, tuple[int, int, int]]) -> float:

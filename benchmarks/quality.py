@@ -5,6 +5,11 @@
 Identities and motions come from the test split, which no training seed can reach. Every pair is run twice: with its
 driver, and with another pair's, which shows how much of the result is owed to the driver. The lead-in is not judged.
 The workflows are changed in one setting: in `pose`, skeletons are drawn where they are (`fit = canvas`), as the truth stands there.
+
+A LoRA of your own for the small backbone is measured in place of those that ship:
+
+    python -m training export runs/mine --out mine.safetensors
+    python run.py bench quality --lora mine.safetensors --json mine.json
 """
 
 from __future__ import annotations
@@ -13,25 +18,31 @@ import argparse
 import copy
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from benchmarks.measures import (
     colour_error,
     length_error,
+    length_errors,
     moving_parts,
     part_iou,
     psnr_on,
     segment,
     size_error,
+    size_errors,
     structural_similarity,
 )  # fmt: skip
+from dreamactor_core.contract import Contract, ContractError
 from dreamactor_core.poses import from_body_joints, to_pose_keypoint
 from headless.atomic import atomic
 from headless.client import Client, by_title, files, id_by_title
@@ -66,6 +77,8 @@ FIGURES = (
 """Of the result against the truth as it is drawn; and of what stands beside it against that, `_still`: the reference held
 still, `_other`: the result with another clip's driver, `_vae`: the truth after the VAE, which moves edges, `_driver`: the driver's
 own build, as drawn. `_decoded` is of the result against the truth after the VAE, so that both are measured on decoded frames."""
+_BY_PAIR = ("psnr", "size", "size_decoded", "length", "length_decoded")
+"""Of these a row has each pair's as well, as `psnr_pairs`: rows of two LoRAs are of the same pairs, and compared pair by pair."""
 
 
 @dataclass
@@ -116,9 +129,11 @@ def _write_poses(path: Path, joints: np.ndarray) -> None:
 class Runner:
     """Runs the shipped workflow of a variant on one reference and one driver."""
 
-    def __init__(self, client: Client, folder: Path) -> None:
+    def __init__(self, client: Client, folder: Path, lora: str | None = None) -> None:
         self.client, self.folder = client, folder
         self.graphs = {variant: json.loads(path.read_text("utf-8")) for variant, path in _workflows().items()}
+        for graph in self.graphs.values() if lora else ():
+            by_title(graph, "Motion LoRA")["inputs"]["lora_name"] = lora
 
     def put(self, pair: Pair, variant: str, name: str) -> tuple[str, str, str]:
         """Write reference, driver and truth files into the server's input folder; returns their names there."""
@@ -187,7 +202,7 @@ def palette_of(pair: Pair) -> dict[int, list[tuple[int, int, int]]]:
 
 
 def judge(pair: Pair, result: np.ndarray, other: np.ndarray, round_trip: np.ndarray | None = None) -> dict[str, float]:
-    """The figures of one pair.
+    """The figures of one pair, and of each part `size_of_PART` and `length_of_PART`, nan where it is not judged.
 
     Args:
         pair: Judged is what comes after its lead-in.
@@ -229,6 +244,9 @@ def judge(pair: Pair, result: np.ndarray, other: np.ndarray, round_trip: np.ndar
             "length_vae": length_error(decoded, labels, len(names)),
             "length_decoded": length_error(found, decoded, len(names), judged=labels),
         }
+    for key, errors in (("size", size_errors), ("length", length_errors)):
+        of_parts = errors(found, labels, len(names))
+        figures |= {f"{key}_of_{name}": float(error) for name, error in zip(names, of_parts, strict=True)}
     return figures
 
 
@@ -256,12 +274,38 @@ def mean_figures(figures: list[dict[str, float]]) -> dict[str, float | None]:
     return {key: mean_of(key, [one[key] for one in figures]) for key in FIGURES}
 
 
-def measure(seed: int, count: int, sheet: Path | None = None, variants: Collection[str] = VARIANTS) -> Iterator[dict[str, Any]]:
-    """One dict a row of ROWS that is of `variants`, as soon as it is known: variant, driver, reference, n and the mean of each of
-    FIGURES, None where no pair has it."""
+def by_pair(figures: list[dict[str, float]]) -> dict[str, list[float | None]]:
+    """Figures of each pair, None where it has none."""
+    return {f"{key}_pairs": [round(f[key], 4) if np.isfinite(f[key]) else None for f in figures] for key in _BY_PAIR}
+
+
+def by_part(figures: list[dict[str, float]], plan: Plan) -> dict[str, dict[str, float | None]]:
+    """Mean `size` and `length` of each part of a plan over the pairs that have it, None where none has."""
+    keys = ("size", "length")
+    return {part: {key: mean_of(key, [f[f"{key}_of_{part}"] for f in figures]) for key in keys} for part in PARTS[plan]}
+
+
+@contextmanager
+def _server(lora: Path | None) -> Iterator[HostServer]:
+    """A ComfyUI that knows the folder of a LoRA as well."""
+    with tempfile.TemporaryDirectory() as folder:
+        # by default ComfyUI looks there last, and takes a file of that name in its user's own folder
+        paths = {"base_path": str(lora.resolve().parent), "loras": ".", "is_default": True} if lora else {}
+        config = Path(folder) / "paths.yaml"
+        config.write_text(json.dumps({"measured": paths}), "utf-8")  # YAML takes JSON
+        with HostServer(arguments=["--extra-model-paths-config", str(config)] if lora else ()) as server:
+            yield server
+
+
+def measure(
+    seed: int, count: int, sheet: Path | None = None, variants: Collection[str] = VARIANTS, lora: Path | None = None
+) -> Iterator[dict[str, Any]]:
+    """One dict a row of ROWS that is of `variants`, as soon as it is known: variant, driver, reference, n, the mean of each of
+    FIGURES, None where no pair has it, `parts` with what `by_part` gives, and what `by_pair` gives. `lora`: in place of the
+    workflows' own."""
     pictures = []
-    with HostServer() as server:
-        runner = Runner(Client(server.url), server.input_dir)
+    with _server(lora) as server:
+        runner = Runner(Client(server.url), server.input_dir, lora.name if lora else None)
         for row, (variant, driver_plan, plan) in enumerate(ROWS):
             if variant not in variants:
                 continue
@@ -281,7 +325,7 @@ def measure(seed: int, count: int, sheet: Path | None = None, variants: Collecti
             print(json.dumps(found), f"{time.time() - started:.0f} s", file=sys.stderr, flush=True)
             if sheet is not None:
                 _sheet(sheet, pictures)
-            yield found
+            yield found | {"parts": by_part(figures, plan)} | by_pair(figures)
 
 
 def _others(path: Path | None, variants: Collection[str]) -> list[str]:
@@ -297,24 +341,45 @@ def _others(path: Path | None, variants: Collection[str]) -> list[str]:
     return sorted(held - set(variants))
 
 
+def _variants_of(lora: Path) -> tuple[str, ...]:
+    """The variants that a LoRA file is for. Raises ValueError when it is none for the small backbone."""
+    try:
+        with safe_open(lora, "pt") as file:
+            contract = Contract.from_metadata(file.metadata(), lora.name)
+    except (OSError, SafetensorError, ContractError) as error:
+        raise ValueError(f"{error}; expected what `python -m training export` wrote") from error
+    if contract.backbone != "marionette":
+        raise ValueError(f"a LoRA for {contract.backbone}, expected one for the small backbone, marionette")
+    return tuple(variant for variant in VARIANTS if variant.startswith(contract.variant))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0, help="draws another held-out set")
     parser.add_argument("--json", type=Path, help="write the rows there")
     parser.add_argument("--pairs", type=int, default=12, help=f"pairs a row; there are {len(ROWS)} rows in all")
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, help="rows of these only")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, help="rows of these only")
+    parser.add_argument("--lora", type=Path, help="measure this file in place of the LoRAs that ship, in its variant's workflows")
     parser.add_argument("--sheet", type=Path, help="write a picture: truth, result and driver of two pairs a row")
     args = parser.parse_args()
     if args.pairs < 2:
         parser.error(f"--pairs is {args.pairs}, expected at least 2: each pair lends its driver to another")
     if args.seed < 0:
         parser.error(f"--seed is {args.seed}, expected 0 or more")
+    try:
+        able = VARIANTS if args.lora is None else _variants_of(args.lora)
+    except ValueError as error:
+        parser.error(f"--lora is {args.lora}: {error}")
+    args.variants = args.variants or able
+    if wrong := sorted(set(args.variants) - set(able)):
+        parser.error(f"--variants has {', '.join(wrong)}, expected of {args.lora} some of {', '.join(able)}")
     rows: list[dict[str, Any]] = []
-    about = {"loras": shipped_loras(args.variants), "samplers": samplers(args.variants), "seed": args.seed, "pairs": args.pairs}
+    loras = {args.lora.name: sha256(args.lora)} if args.lora else shipped_loras(args.variants)
+    about = {"loras": loras, "samplers": samplers(args.variants), "seed": args.seed, "pairs": args.pairs}
     found = about | {"rows": rows}
     if lost := _others(args.json, args.variants):
         parser.error(f"{args.json} holds rows of {', '.join(lost)} that this run would replace; name another file")
-    for row in measure(args.seed, args.pairs, args.sheet, args.variants):
+    for row in measure(args.seed, args.pairs, args.sheet, args.variants, args.lora):
         rows.append(row)
         if args.json:  # after every row: what is measured is not lost
             with atomic(args.json) as partial:

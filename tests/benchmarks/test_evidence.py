@@ -12,7 +12,6 @@ import pytest
 
 from benchmarks import evidence
 from benchmarks import evidence_report as report
-from dreamactor_core.poses import PoseSequence, from_body_joints
 from headless.media import read_image
 from training import ablate, config
 from training.errors import UserError
@@ -35,23 +34,6 @@ def test_an_estimator_of_people_sees_no_animal() -> None:
     elsewhere = evidence.driver_of(human, "pose", elsewhere=True)
     assert elsewhere.any() and not np.array_equal(elsewhere, evidence.driver_of(human, "pose"))
     assert evidence.driver_of(animal, "rgb").shape == (17, 96, 64, 3)
-
-
-def test_a_driver_of_another_build_is_retargeted() -> None:
-    """Arms, trunk and head get the lengths of the reference's, far from them as filmed. Legs may bend away."""
-    pairs = evidence.sample_pairs(evidence.BUILD, 0, 4)
-    assert [(pair.driver.character.plan, pair.scene.character.plan) for pair in pairs[:2]] == list(evidence.PLANS[evidence.BUILD])
-
-    bones = ((1, 2), (2, 3), (3, 4), (1, 8), (1, 0))
-
-    def lengths(poses: PoseSequence) -> np.ndarray:
-        body = np.stack([people[0].body[:, :2] for people in poses.frames])
-        return np.array([np.median(np.linalg.norm(body[:, a] - body[:, b], axis=-1)) for a, b in bones])
-
-    for pair in pairs:
-        own = lengths(from_body_joints(pair.scene.keypoints()[:1], 96, 64))
-        as_filmed, retargeted = (lengths(evidence.poses_of(pair, retargeted=asked)) for asked in (False, True))
-        assert np.abs(retargeted / own - 1).max() < 0.05 and np.abs(as_filmed / own - 1).max() > 0.3
 
 
 def test_all_that_rows_are_shown_can_be_drawn() -> None:
@@ -163,15 +145,15 @@ def test_rows_measured_before_a_group_was_are_told_of(
     call(monkeypatch, tmp_path, "pose_full")
     file = tmp_path / "rows.json"
     found = json.loads(file.read_text("utf-8"))
-    assert found["rows"][0].keys() >= {*evidence.GROUPS, evidence.ELSEWHERE, evidence.BUILD, f"{evidence.BUILD}_retargeted"}
+    assert found["rows"][0].keys() >= {*evidence.GROUPS, evidence.ELSEWHERE}
     call(monkeypatch, tmp_path, "pose_full")
     assert "before" not in capsys.readouterr().err
-    del found["rows"][0][evidence.BUILD], found["rows"][0]["human"]["length"]
+    del found["rows"][0][evidence.ELSEWHERE], found["rows"][0]["human"]["length"]
     file.write_text(json.dumps(found), "utf-8")
     call(monkeypatch, tmp_path, "pose_no_text")
     assert "before" not in capsys.readouterr().err, "nothing was said of a row that is not asked for"
     call(monkeypatch, tmp_path, "pose_full")
-    assert "pose_full was measured before other_build, length, and stays as it is" in capsys.readouterr().err
+    assert "pose_full was measured before human_elsewhere, length, and stays as it is" in capsys.readouterr().err
 
 
 def test_rows_of_other_pairs_or_another_recipe_are_not_mixed(

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from benchmarks import quality, text
+from dreamactor_core.contract import Contract
+from training.hashing import sha256
+from training.marionette.characters import PARTS
+
+LORA = "marionette_pose_cached.safetensors"
 
 
 def test_quality_reports_every_figure_of_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,6 +39,52 @@ def test_quality_reports_every_figure_of_a_row(tmp_path: Path, monkeypatch: pyte
     assert 5 < row["psnr_still"] < 25 and 0 < row["iou_still"] < 1
     assert row["psnr"] > row["psnr_other"] + 1, "another driver does as well"
     assert row["colour_vae"] < 0.1
+
+
+def test_quality_measures_a_lora_in_place_of_those_that_ship(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one of the same name: a LoRA that does nothing does not follow its driver."""
+    monkeypatch.setattr(quality, "ROWS", (("pose", "human", "human"), ("rgb", "human", "human")))
+    shipped, mine, out = quality.ROOT / "models" / "loras" / LORA, tmp_path / LORA, tmp_path / "quality.json"
+    with safe_open(shipped, "pt") as file:
+        idle = {key: file.get_tensor(key) * (0 if key.endswith("lora_B.weight") else 1) for key in file.keys()}  # noqa: SIM118
+        save_file(idle, mine, file.metadata())
+    monkeypatch.setattr(sys, "argv", ["quality", "--pairs", "2", "--lora", str(mine), "--json", str(out)])
+    quality.main()
+    found = json.loads(out.read_text())
+    assert found["loras"] == {LORA: sha256(mine)} != {LORA: sha256(shipped)}
+    (row,) = found["rows"]
+    assert row["variant"] == "pose", "rows that the LoRA is not for are left out"
+    assert row["psnr"] < row["psnr_other"] + 0.5, "the one that ships was measured"
+    assert list(row["parts"]) == list(PARTS["human"])
+    for key in ("size", "length"):  # not quite, where a part is hidden in one of the pairs
+        assert np.mean([part[key] for part in row["parts"].values()]) == pytest.approx(row[key], abs=0.05)
+    for key in ("psnr", "size", "length", "size_decoded", "length_decoded"):
+        assert np.mean(row[f"{key}_pairs"]) == pytest.approx(row[key], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("lora", "variants", "said"),
+    [
+        ("none.safetensors", [], "expected what `python -m training export` wrote"),
+        (__file__, [], "expected what `python -m training export` wrote"),
+        ("rgb", ["pose"], "--variants has pose, expected of .*marionette_rgb.safetensors some of rgb"),
+        ("14B", [], "a LoRA for wan2.1-i2v-14b, expected one for the small backbone, marionette"),
+        ("bare", [], "expected what `python -m training export` wrote"),
+    ],
+)
+def test_what_is_no_lora_to_measure_is_refused_at_once(
+    lora: str, variants: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = quality.ROOT / "models" / "loras" / "marionette_rgb.safetensors" if lora == "rgb" else tmp_path / lora
+    if lora in ("14B", "bare"):
+        metadata = Contract("pose", "wan2.1-i2v-14b").to_metadata() if lora == "14B" else {"by": "another trainer"}
+        save_file({"x": torch.zeros(1)}, path, metadata)
+    monkeypatch.setattr(quality, "measure", None)
+    argv = ["quality", "--lora", str(path)] + (["--variants", *variants] if variants else [])
+    monkeypatch.setattr(sys, "argv", argv)
+    with pytest.raises(SystemExit):
+        quality.main()
+    assert re.search(said, capsys.readouterr().err.replace("\n", " "))
 
 
 def test_text_reports_the_sign_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
