@@ -2,7 +2,7 @@
 
     python run.py demo [--reference IMAGE] [--drive VIDEO|KEYPOINTS.json] [--out DIR]
     python run.py test [pytest arguments]
-    python run.py bench quality [--seed N] [--json FILE] [--pairs N] [--variants VARIANT ...] [--sheet FILE]
+    python run.py bench quality [--seed N] [--json FILE] [--pairs N] [--variants VARIANT ...] [--lora FILE] [--sheet FILE]
     python run.py bench text [--seed N] [--json FILE] [--clips N]
     python run.py bench evidence [--seed N] [--json FILE] [--pairs N] [--rows ROW ...] [--sheet FILE] [--report FILE]
     python run.py bench speed [--seed N] [--json FILE] [--plot FILE] [--layers N]

@@ -8,7 +8,7 @@ drivers move humans and cartoons; non-human drivers (quadrupeds, birds) another 
 driven by what an estimator of human poses finds, and such a one finds no joints on an animal: with non-human drivers its skeleton
 video is black. What it would do with an estimator that knows animals stands beside it, as `nonhuman_skeleton`, for the rows
 that are compared in it. Proportions are not retargeted, as how a driver's build leaks into the result is part of what is asked.
-What is left of that with Pose Retarget, and where augmentation is left out, `bench quality --lora` tells.
+How sizes are kept with Pose Retarget, and by a LoRA that was trained without augmentation, `bench quality` tells (`--lora`).
 
 What the JSON file holds already of this recipe is not measured again: trainings may be done, and their LoRAs deleted, one after the
 other. Beside the file, in a folder of its name, lies the line of each row in the picture.
@@ -74,7 +74,7 @@ TEACHER = "pose_teacher"
 
 @dataclass(frozen=True)
 class More:
-    """Further pairs, or those of a group seen differently: only for the rows that are compared in them, for what they cost.
+    """The pairs of a group seen differently: only for the rows that are compared in them, for what they cost.
     `pairs`: of `GROUPS`. `seen`: as `poses_of` has it."""
 
     pairs: str
@@ -286,11 +286,11 @@ def picture(lines: dict[str, np.ndarray], seed: int) -> np.ndarray:
 def table(rows: list[dict[str, Any]]) -> str:
     """For a terminal."""
     keys = ("psnr", "psnr_still", "psnr_other", "ssim", "iou", "colour", "size", "length", "motion")
-    lines = [f"{'row':18}{'drivers':24}" + "".join(f"{key:>12}" for key in keys)]
+    lines = [f"{'row':18}{'drivers':20}" + "".join(f"{key:>12}" for key in keys)]
     for row in rows:
         for group in (group for group in (*GROUPS, *MORE) if group in row):
             values = ("-" if row[group].get(key) is None else f"{row[group][key]:.3f}" for key in keys)
-            lines.append(f"{row['row']:18}{group:24}" + "".join(f"{value:>12}" for value in values))
+            lines.append(f"{row['row']:18}{group:20}" + "".join(f"{value:>12}" for value in values))
     return "\n".join(lines)
 
 

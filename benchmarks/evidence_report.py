@@ -89,9 +89,9 @@ def _table(rows: list[dict[str, Any]], group: str) -> list[str]:
     return lines
 
 
-def difference(better: dict[str, Any], worse: dict[str, Any], figure: str = "psnr") -> tuple[float, float, float]:
-    """By how much the first row is above the other: mean over the same pairs, and its 95% bootstrap interval."""
-    both = zip(better[f"{figure}_pairs"], worse[f"{figure}_pairs"], strict=True)
+def difference(better: dict[str, Any], worse: dict[str, Any]) -> tuple[float, float, float]:
+    """By how many dB of PSNR the first row is above the other: mean over the same pairs, and its 95% bootstrap interval."""
+    both = zip(better["psnr_pairs"], worse["psnr_pairs"], strict=True)
     values = np.array([a - b for a, b in both if a is not None and b is not None])
     found = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=0).confidence_interval
     return float(values.mean()), float(found.low), float(found.high)

@@ -93,14 +93,14 @@ def motion_agreement(found: np.ndarray, labels: np.ndarray, parts: list[int]) ->
     return float(a @ b) / size if size else 0.0
 
 
-def _mean(errors: np.ndarray) -> float:
-    """Over the parts that were judged; nan when there are none."""
+def over_parts(errors: np.ndarray) -> float:
+    """Mean of `size_errors` or `length_errors` over the parts that were judged; nan when there are none."""
     return float(np.nanmean(errors)) if np.isfinite(errors).any() else float("nan")
 
 
 def size_error(found: np.ndarray, labels: np.ndarray, parts: int, judged: np.ndarray | None = None) -> float:
     """Mean of `size_errors`; nan when no part can be judged."""
-    return _mean(size_errors(found, labels, parts, judged))
+    return over_parts(size_errors(found, labels, parts, judged))
 
 
 def size_errors(found: np.ndarray, labels: np.ndarray, parts: int, judged: np.ndarray | None = None) -> np.ndarray:
@@ -132,7 +132,7 @@ def _lengths(labels: np.ndarray, part: int) -> np.ndarray:
 
 def length_error(found: np.ndarray, labels: np.ndarray, parts: int, judged: np.ndarray | None = None) -> float:
     """Mean of `length_errors`; nan when no part can be judged."""
-    return _mean(length_errors(found, labels, parts, judged))
+    return over_parts(length_errors(found, labels, parts, judged))
 
 
 def length_errors(found: np.ndarray, labels: np.ndarray, parts: int, judged: np.ndarray | None = None) -> np.ndarray:

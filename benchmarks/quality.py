@@ -8,8 +8,8 @@ The workflows are changed in one setting: in `pose`, skeletons are drawn where t
 
 A LoRA of your own for the small backbone is measured in place of those that ship:
 
-    python -m training export runs/mine --out mine.safetensors
-    python run.py bench quality --lora mine.safetensors --json mine.json
+    python -m training export runs/mine
+    python run.py bench quality --lora runs/dreamactor_m2_marionette_pose.safetensors --json mine.json
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -28,13 +29,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from benchmarks.measures import (
     colour_error,
     length_error,
     length_errors,
     moving_parts,
+    over_parts,
     part_iou,
     psnr_on,
     segment,
@@ -42,16 +43,20 @@ from benchmarks.measures import (
     size_errors,
     structural_similarity,
 )  # fmt: skip
-from dreamactor_core.contract import Contract, ContractError
+from dreamactor_core.clips import ClipSpec
+from dreamactor_core.contract import PREFIX
 from dreamactor_core.poses import from_body_joints, to_pose_keypoint
 from headless.atomic import atomic
 from headless.client import Client, by_title, files, id_by_title
 from headless.media import read_image, write_image, write_mp4
 from headless.metrics import moving_region
 from headless.server import HostServer
+from training.errors import UserError
+from training.files import lora as lora_file
 from training.hashing import sha256
 from training.marionette.characters import PARTS, Plan
-from training.marionette.world import FPS, HEIGHT, LEAD_IN, WIDTH, Scene, rng_for, sample_scene
+from training.marionette.world import FPS, FRAMES, HEIGHT, LEAD_IN, WIDTH, Scene, rng_for, sample_scene
+from training.plan.network import RELEASED
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS: tuple[tuple[str, Plan, Plan], ...] = (
@@ -78,7 +83,8 @@ FIGURES = (
 still, `_other`: the result with another clip's driver, `_vae`: the truth after the VAE, which moves edges, `_driver`: the driver's
 own build, as drawn. `_decoded` is of the result against the truth after the VAE, so that both are measured on decoded frames."""
 _BY_PAIR = ("psnr", "size", "size_decoded", "length", "length_decoded")
-"""Of these a row has each pair's as well, as `psnr_pairs`: rows of two LoRAs are of the same pairs, and compared pair by pair."""
+"""Of these a row has each pair's as well, as `psnr_pairs`: two LoRAs measured with one seed have the same pairs, and are compared
+pair by pair."""
 
 
 @dataclass
@@ -127,13 +133,14 @@ def _write_poses(path: Path, joints: np.ndarray) -> None:
 
 
 class Runner:
-    """Runs the shipped workflow of a variant on one reference and one driver."""
+    """Runs the shipped workflow of a variant on one reference and one driver. `lora`: name of one to use in place of its own."""
 
     def __init__(self, client: Client, folder: Path, lora: str | None = None) -> None:
         self.client, self.folder = client, folder
         self.graphs = {variant: json.loads(path.read_text("utf-8")) for variant, path in _workflows().items()}
-        for graph in self.graphs.values() if lora else ():
-            by_title(graph, "Motion LoRA")["inputs"]["lora_name"] = lora
+        if lora:
+            for graph in self.graphs.values():
+                by_title(graph, "Motion LoRA")["inputs"]["lora_name"] = lora
 
     def put(self, pair: Pair, variant: str, name: str) -> tuple[str, str, str]:
         """Write reference, driver and truth files into the server's input folder; returns their names there."""
@@ -218,6 +225,7 @@ def judge(pair: Pair, result: np.ndarray, other: np.ndarray, round_trip: np.ndar
     own, palette = colours_of(pair), palette_of(pair)
     parts = moving_parts(labels, still_labels, len(names))
     found = segment(result, palette)
+    sizes, lengths = (errors(found, labels, len(names)) for errors in (size_errors, length_errors))
     driver = pair.driver.draw()[1][LEAD_IN:]  # what a result that took on the driver's build would measure
     figures = {
         "psnr": psnr_on(result, truth, where),
@@ -230,9 +238,9 @@ def judge(pair: Pair, result: np.ndarray, other: np.ndarray, round_trip: np.ndar
         "iou_other": part_iou(segment(other, palette), labels, parts),
         "colour": colour_error(result, labels, own),
         "colour_still": colour_error(held, labels, own),
-        "size": size_error(found, labels, len(names)),
+        "size": over_parts(sizes),
         "size_driver": size_error(driver, labels, len(names)),
-        "length": length_error(found, labels, len(names)),
+        "length": over_parts(lengths),
         "length_driver": length_error(driver, labels, len(names)),
     }
     if round_trip is not None:
@@ -244,9 +252,8 @@ def judge(pair: Pair, result: np.ndarray, other: np.ndarray, round_trip: np.ndar
             "length_vae": length_error(decoded, labels, len(names)),
             "length_decoded": length_error(found, decoded, len(names), judged=labels),
         }
-    for key, errors in (("size", size_errors), ("length", length_errors)):
-        of_parts = errors(found, labels, len(names))
-        figures |= {f"{key}_of_{name}": float(error) for name, error in zip(names, of_parts, strict=True)}
+    for key, errors in (("size", sizes), ("length", lengths)):
+        figures |= {f"{key}_of_{name}": float(error) for name, error in zip(names, errors, strict=True)}
     return figures
 
 
@@ -287,13 +294,20 @@ def by_part(figures: list[dict[str, float]], plan: Plan) -> dict[str, dict[str, 
 
 @contextmanager
 def _server(lora: Path | None) -> Iterator[HostServer]:
-    """A ComfyUI that knows the folder of a LoRA as well."""
+    """A ComfyUI, which finds a given LoRA before others of its name."""
+    if lora is None:
+        with HostServer() as server:
+            yield server
+        return
     with tempfile.TemporaryDirectory() as folder:
-        # by default ComfyUI looks there last, and takes a file of that name in its user's own folder
-        paths = {"base_path": str(lora.resolve().parent), "loras": ".", "is_default": True} if lora else {}
+        # a copy, alone in its folder: ComfyUI walks through all that lies in one, again after each change
+        copied = Path(folder) / "loras" / lora.name
+        copied.parent.mkdir()
+        shutil.copyfile(lora, copied)
         config = Path(folder) / "paths.yaml"
-        config.write_text(json.dumps({"measured": paths}), "utf-8")  # YAML takes JSON
-        with HostServer(arguments=["--extra-model-paths-config", str(config)] if lora else ()) as server:
+        # by default ComfyUI looks there last, and takes a file of that name in its user's own folder
+        config.write_text(json.dumps({"bench": {"base_path": folder, "loras": "loras", "is_default": True}}), "utf-8")
+        with HostServer(arguments=["--extra-model-paths-config", str(config)]) as server:
             yield server
 
 
@@ -328,28 +342,36 @@ def measure(
             yield found | {"parts": by_part(figures, plan)} | by_pair(figures)
 
 
-def _others(path: Path | None, variants: Collection[str]) -> list[str]:
-    """Of a file that an earlier run wrote, the variants that are not among these; none where there is no such file."""
+def _others(path: Path | None, variants: Collection[str], loras: Collection[str]) -> list[str]:
+    """Of a file that an earlier run wrote, what this one would replace by something else: rows of variants that are not among
+    these, or of LoRAs of other names. None where there is no such file."""
     if path is None or not path.exists():
         return []
     try:
-        held = {row["variant"] for row in json.loads(path.read_text("utf-8"))["rows"]}
+        found = json.loads(path.read_text("utf-8"))
+        held = {row["variant"] for row in found["rows"]} - set(variants), set(found["loras"]) - set(loras)
     except (OSError, ValueError, KeyError, TypeError) as error:
         sys.exit(
             f"error: {path} can't be read ({error!r}), expected what an earlier run wrote; name another file, or delete this one"
         )
-    return sorted(held - set(variants))
+    return [name for names in held for name in sorted(names)]
 
 
-def _variants_of(lora: Path) -> tuple[str, ...]:
-    """The variants that a LoRA file is for. Raises ValueError when it is none for the small backbone."""
-    try:
-        with safe_open(lora, "pt") as file:
-            contract = Contract.from_metadata(file.metadata(), lora.name)
-    except (OSError, SafetensorError, ContractError) as error:
-        raise ValueError(f"{error}; expected what `python -m training export` wrote") from error
+def _variants_of(path: Path) -> tuple[str, ...]:
+    """The variants that a LoRA file is for. Raises UserError when it is not one that can be measured here."""
+    file = lora_file.read(path)
+    if PREFIX + "variant" not in file.metadata:
+        raise UserError(f"{path} does not say what it was trained for, expected a LoRA that `python -m training export` wrote")
+    contract = file.contract()
     if contract.backbone != "marionette":
-        raise ValueError(f"a LoRA for {contract.backbone}, expected one for the small backbone, marionette")
+        raise UserError(f"{path} is a LoRA for {contract.backbone}, expected one that was trained with `preset: marionette`")
+    lora_file.check(file, contract, lora_file.expected_shapes("marionette", RELEASED["marionette"]))
+    spec, world = ClipSpec.from_seconds(FRAMES, contract.lead_in, contract.fps), ClipSpec(FRAMES, LEAD_IN, FPS)
+    if spec != world:
+        raise UserError(
+            f"{path} was trained at {spec.fps:g} fps with a lead-in of {spec.lead_in} frames, expected {FPS} and {LEAD_IN}, as the "
+            f"drawn world has them: train it with the preset's `clip`"
+        )
     return tuple(variant for variant in VARIANTS if variant.startswith(contract.variant))
 
 
@@ -368,16 +390,19 @@ def main() -> None:
         parser.error(f"--seed is {args.seed}, expected 0 or more")
     try:
         able = VARIANTS if args.lora is None else _variants_of(args.lora)
-    except ValueError as error:
-        parser.error(f"--lora is {args.lora}: {error}")
+    except UserError as error:
+        parser.error(f"--lora: {error}")
     args.variants = args.variants or able
     if wrong := sorted(set(args.variants) - set(able)):
-        parser.error(f"--variants has {', '.join(wrong)}, expected of {args.lora} some of {', '.join(able)}")
+        parser.error(
+            f"--variants has {', '.join(wrong)}, expected of {', '.join(able)}, which {args.lora.name} is for; leave --variants "
+            f"out to measure all of them"
+        )
     rows: list[dict[str, Any]] = []
     loras = {args.lora.name: sha256(args.lora)} if args.lora else shipped_loras(args.variants)
     about = {"loras": loras, "samplers": samplers(args.variants), "seed": args.seed, "pairs": args.pairs}
     found = about | {"rows": rows}
-    if lost := _others(args.json, args.variants):
+    if lost := _others(args.json, args.variants, loras):
         parser.error(f"{args.json} holds rows of {', '.join(lost)} that this run would replace; name another file")
     for row in measure(args.seed, args.pairs, args.sheet, args.variants, args.lora):
         rows.append(row)

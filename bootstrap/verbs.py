@@ -180,6 +180,7 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--pairs", type=int, help="quality, evidence, context: pairs a row")
     bench.add_argument("--rows", nargs="+", metavar="ROW", help="evidence: only these; stands after the benchmark's name")
     bench.add_argument("--variants", nargs="+", metavar="VARIANT", help="quality: only rows of these, pose, pose_retarget, rgb")
+    bench.add_argument("--lora", metavar="FILE", type=_absolute, help="quality: measure this LoRA in place of those that ship")
     bench.add_argument("--sheet", metavar="FILE", type=_absolute, help="quality, evidence: write a picture of some pairs there")
     bench.add_argument("--report", metavar="FILE", type=_absolute, help="evidence: put table and picture into this Markdown file")
     bench.add_argument("--plot", metavar="FILE", type=_absolute, help="speed, context: draw the figures")
@@ -210,7 +211,7 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         module = "headless.demo" if options.verb == "demo" else f"benchmarks.{options.what}"
         # a benchmark refuses what is not for it
-        of_bench = ("seed", "json", "pairs", "rows", "variants", "sheet", "report", "plot", "speed", "clips", "layers")
+        of_bench = ("seed", "json", "pairs", "rows", "variants", "lora", "sheet", "report", "plot", "speed", "clips", "layers")
         names = ("reference", "drive", "out") if options.verb == "demo" else of_bench
         given = [(name, getattr(options, name)) for name in names]
         extra = [

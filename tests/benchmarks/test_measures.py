@@ -16,12 +16,14 @@ from benchmarks.measures import (
     colour_error,
     iou,
     length_error,
+    length_errors,
     motion_agreement,
     moving_parts,
     part_iou,
     psnr_on,
     segment,
     size_error,
+    size_errors,
     structural_similarity,
 )  # fmt: skip
 from benchmarks.quality import FIGURES, ROWS, judge, mean_figures, sample_pair
@@ -74,6 +76,7 @@ def test_size_error_is_the_ratio_of_areas() -> None:
     wider = labels.copy()
     wider[:, :, 6:8] = 1  # six columns for four
     assert size_error(wider, labels, 2) == pytest.approx(np.log(1.5) / 2)
+    assert size_errors(wider, labels, 3) == pytest.approx([np.log(1.5), 0, np.nan], nan_ok=True)
     assert size_error(np.zeros_like(labels), labels, 2) == pytest.approx(np.log(64))
 
 
@@ -86,6 +89,7 @@ def test_length_error_is_the_ratio_of_lengths_in_any_direction() -> None:
     longer[:, 4:6, 14:20] = 1  # 18 for 12
     longer[:, 28, 28] = 2  # a speck elsewhere is no part of it
     assert length_error(longer, labels, 2) == pytest.approx(np.log(1.5) / 2, rel=0.03)
+    assert length_errors(longer, labels, 3) == pytest.approx([np.log(1.5), 0, np.nan], rel=0.03, nan_ok=True)
     half = labels.copy()
     half[0][half[0] == 1] = 0  # gone in one frame of two
     assert length_error(half, labels, 2) == pytest.approx(np.log(2) / 2)
@@ -201,7 +205,7 @@ def test_rows_on_record_are_not_replaced_by_some_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "quality.json"
-    path.write_text(json.dumps({"rows": [{"variant": "rgb"}, {"variant": "pose"}]}))
+    path.write_text(json.dumps({"loras": {}, "rows": [{"variant": "rgb"}, {"variant": "pose"}]}))
     monkeypatch.setattr(sys, "argv", ["quality", "--json", str(path), "--variants", "pose"])
     with pytest.raises(SystemExit):
         quality.main()

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,29 +63,85 @@ def test_quality_measures_a_lora_in_place_of_those_that_ship(tmp_path: Path, mon
         assert np.mean(row[f"{key}_pairs"]) == pytest.approx(row[key], abs=1e-4)
 
 
+def saved(path: Path, contract: Contract, tensors: dict[str, torch.Tensor] | None = None) -> Path:
+    """A LoRA file, by default with the weights of the one that ships."""
+    if tensors is None:
+        with safe_open(quality.ROOT / "models" / "loras" / LORA, "pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    save_file(tensors, path, contract.to_metadata())
+    return path
+
+
+WORLDS = Contract("pose", "marionette", fps=12, lead_in=0.6667, frames=25)
+
+
 @pytest.mark.parametrize(
-    ("lora", "variants", "said"),
+    ("about", "said"),
     [
-        ("none.safetensors", [], "expected what `python -m training export` wrote"),
-        (__file__, [], "expected what `python -m training export` wrote"),
-        ("rgb", ["pose"], "--variants has pose, expected of .*marionette_rgb.safetensors some of rgb"),
-        ("14B", [], "a LoRA for wan2.1-i2v-14b, expected one for the small backbone, marionette"),
-        ("bare", [], "expected what `python -m training export` wrote"),
+        ("missing", "there is no file .*mine.safetensors, expected a LoRA as safetensors"),
+        ("folder", "there is no file"),
+        ("suffix", "mine.bin is a .bin file, expected .safetensors"),
+        ("damaged", "can't be read as safetensors"),
+        ("no LoRA", "is no LoRA: none of its 1 keys"),
+        ("bare", "does not say what it was trained for, expected a LoRA that `python -m training export` wrote"),
+        ("14B", "is a LoRA for wan2.1-i2v-14b, expected one that was trained with `preset: marionette`"),
+        ("shallower", "covers 1 feed-forward layers and the model has 16"),
+        ("faster", "trained at 16 fps with a lead-in of 8 frames, expected 12 and 8"),
+        ("variants", "--variants has rgb, expected of pose, pose_retarget, which mine.safetensors is for"),
+        ("record", "mine.json holds rows of other.safetensors that this run would replace"),
     ],
 )
 def test_what_is_no_lora_to_measure_is_refused_at_once(
-    lora: str, variants: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    about: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = quality.ROOT / "models" / "loras" / "marionette_rgb.safetensors" if lora == "rgb" else tmp_path / lora
-    if lora in ("14B", "bare"):
-        metadata = Contract("pose", "wan2.1-i2v-14b").to_metadata() if lora == "14B" else {"by": "another trainer"}
-        save_file({"x": torch.zeros(1)}, path, metadata)
+    path = tmp_path / ("mine.bin" if about == "suffix" else "mine.safetensors")
+    if about == "folder":
+        path.mkdir()
+    elif about == "damaged":
+        path.write_bytes(b"{" * 100)
+    elif about == "no LoRA":
+        saved(path, WORLDS, {"x": torch.zeros(1)})
+    elif about == "bare":
+        save_file({"diffusion_model.blocks.0.ffn.0.lora_A.weight": torch.zeros(4, 256)}, path, {"by": "another trainer"})
+    elif about == "14B":
+        saved(path, Contract("pose", "wan2.1-i2v-14b"))
+    elif about == "shallower":
+        layer = "diffusion_model.blocks.0.ffn.0"
+        saved(path, WORLDS, {f"{layer}.lora_A.weight": torch.zeros(4, 256), f"{layer}.lora_B.weight": torch.zeros(1024, 4)})
+    elif about == "faster":
+        saved(path, replace(WORLDS, fps=16, lead_in=0.5))
+    elif about != "missing":
+        saved(path, WORLDS)
     monkeypatch.setattr(quality, "measure", None)
-    argv = ["quality", "--lora", str(path)] + (["--variants", *variants] if variants else [])
+    record = tmp_path / "mine.json"
+    record.write_text(json.dumps({"loras": {"other.safetensors" if about == "record" else path.name: ""}, "rows": []}))
+    argv = ["quality", "--lora", str(path), "--json", str(record)] + (["--variants", "rgb"] if about == "variants" else [])
     monkeypatch.setattr(sys, "argv", argv)
     with pytest.raises(SystemExit):
         quality.main()
-    assert re.search(said, capsys.readouterr().err.replace("\n", " "))
+    assert re.search(said, capsys.readouterr().err)
+
+
+def test_a_lora_that_fits_is_measured_in_the_workflows_of_its_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path / "mine.safetensors", WORLDS)
+    calls: list[tuple] = []
+    monkeypatch.setattr(quality, "measure", lambda *given: calls.append(given) or ())
+    monkeypatch.setattr(sys, "argv", ["quality", "--lora", str(path)])
+    quality.main()
+    assert calls == [(0, 12, None, ("pose", "pose_retarget"), path)]
+
+
+def test_parts_and_pairs_that_have_no_figure_have_none() -> None:
+    names = PARTS["human"]
+    keys = [*quality.FIGURES, *(f"{key}_of_{name}" for key in ("size", "length") for name in names)]
+    one, other = dict.fromkeys(keys, 0.25), dict.fromkeys(keys, 0.75)
+    other |= {"psnr": math.nan, f"size_of_{names[1]}": math.nan, f"length_of_{names[0]}": 0.35}
+    one[f"size_of_{names[2]}"] = other[f"size_of_{names[2]}"] = math.nan
+    parts = quality.by_part([one, other], "human")
+    assert list(parts) == list(names)
+    assert parts[names[0]] == {"size": 0.5, "length": 0.3}
+    assert parts[names[1]] == {"size": 0.25, "length": 0.5} and parts[names[2]] == {"size": None, "length": 0.5}
+    assert quality.by_pair([one, other])["psnr_pairs"] == [0.25, None]
 
 
 def test_text_reports_the_sign_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

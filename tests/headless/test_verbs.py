@@ -85,11 +85,11 @@ def test_a_benchmark_is_given_its_options(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(verbs, "only_one", nullcontext)
     monkeypatch.setattr(verbs, "prepare", lambda: tmp_path)
     monkeypatch.setattr(verbs, "run_child", lambda command: ran.append([str(part) for part in command[1:]]) or 0)
-    assert verbs.main(["bench", "quality", "--variants", "pose", "rgb", "--sheet", "sheet.png"]) == 0
+    assert verbs.main(["bench", "quality", "--variants", "pose", "rgb", "--lora", "mine.safetensors"]) == 0
     assert verbs.main(["bench", "--clips", "8", "text", "--seed", "3"]) == 0
     assert verbs.main(["bench", "speed", "--layers", "40"]) == 0
     assert verbs.main(["bench", "evidence", "--rows", "pose_full", "rgb_cold", "--pairs", "16"]) == 0
-    assert ran[0] == ["-m", "benchmarks.quality", "--variants", "pose", "rgb", "--sheet", str(tmp_path / "sheet.png")]
+    assert ran[0] == ["-m", "benchmarks.quality", "--variants", "pose", "rgb", "--lora", str(tmp_path / "mine.safetensors")]
     assert ran[1] == ["-m", "benchmarks.text", "--seed", "3", "--clips", "8"]
     assert ran[2] == ["-m", "benchmarks.speed", "--layers", "40"]
     assert ran[3] == ["-m", "benchmarks.evidence", "--pairs", "16", "--rows", "pose_full", "rgb_cold"]
