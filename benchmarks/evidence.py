@@ -32,8 +32,8 @@ from scipy.stats import bootstrap
 
 from benchmarks import evidence_report as report
 from benchmarks import kept
+from benchmarks.figures import Pair, judge, mean_of, palette_of
 from benchmarks.measures import motion_agreement, moving_parts, segment
-from benchmarks.quality import Pair, judge, mean_of, palette_of
 from dreamactor_core.augment import normalise
 from dreamactor_core.clips import ClipSpec
 from dreamactor_core.contract import Contract

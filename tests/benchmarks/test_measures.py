@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import quality
+from benchmarks.figures import FIGURES, judge, mean_figures
 from benchmarks.measures import (
     colour_error,
     iou,
@@ -26,7 +27,7 @@ from benchmarks.measures import (
     size_errors,
     structural_similarity,
 )  # fmt: skip
-from benchmarks.quality import FIGURES, ROWS, judge, mean_figures, sample_pair
+from benchmarks.quality import ROWS, sample_pair
 from headless.metrics import moving_region
 from training.marionette.characters import PARTS
 from training.marionette.world import LEAD_IN

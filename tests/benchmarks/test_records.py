@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from benchmarks import context, evidence, evidence_report, quality, text
+from benchmarks import context, evidence, evidence_report, figures, quality, text
 from training import ablate, config
 from training.hashing import sha256
 
@@ -55,7 +55,7 @@ def test_the_quality_is_that_of_the_loras_that_ship() -> None:
     for (*_, cells), row in zip(said, found["rows"], strict=True):
         numbers = [float(number) for number in re.findall(r"\d+\.\d+", cells)]
         keys = ("psnr", "psnr_still", "psnr_other", "iou", "iou_still", "iou_other", "colour", "colour_vae", *sizes)
-        assert set(quality.FIGURES) <= set(row)
+        assert set(figures.FIGURES) <= set(row)
         for number, key in zip(numbers, keys, strict=True):
             places = 1 if key.startswith("psnr") else 3 if key.startswith("colour") else 2
             assert number == pytest.approx(row[key], abs=0.51 * 10**-places), (row["variant"], key)

@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from benchmarks import quality, text
+from benchmarks import figures, quality, text
 from dreamactor_core.contract import Contract
 from training.hashing import sha256
 from training.marionette.characters import PARTS
@@ -31,7 +31,7 @@ def test_quality_reports_every_figure_of_a_row(tmp_path: Path, monkeypatch: pyte
     rows = json.loads(out.read_text())["rows"]
     (row,) = rows
     assert (row["variant"], row["driver"], row["reference"], row["n"]) == ("rgb", "human", "human", 2)
-    assert all(math.isfinite(row[key]) for key in quality.FIGURES)
+    assert all(math.isfinite(row[key]) for key in figures.FIGURES)
     # each is of other pictures than the rest: result and drawing, drawing and VAE, result and VAE
     for size in ("size", "length"):
         three = {row[size], row[f"{size}_vae"], row[f"{size}_decoded"]}
@@ -133,15 +133,15 @@ def test_a_lora_that_fits_is_measured_in_the_workflows_of_its_variant(tmp_path: 
 
 def test_parts_and_pairs_that_have_no_figure_have_none() -> None:
     names = PARTS["human"]
-    keys = [*quality.FIGURES, *(f"{key}_of_{name}" for key in ("size", "length") for name in names)]
+    keys = [*figures.FIGURES, *(f"{key}_of_{name}" for key in ("size", "length") for name in names)]
     one, other = dict.fromkeys(keys, 0.25), dict.fromkeys(keys, 0.75)
     other |= {"psnr": math.nan, f"size_of_{names[1]}": math.nan, f"length_of_{names[0]}": 0.35}
     one[f"size_of_{names[2]}"] = other[f"size_of_{names[2]}"] = math.nan
-    parts = quality.by_part([one, other], "human")
+    parts = figures.by_part([one, other], "human")
     assert list(parts) == list(names)
     assert parts[names[0]] == {"size": 0.5, "length": 0.3}
     assert parts[names[1]] == {"size": 0.25, "length": 0.5} and parts[names[2]] == {"size": None, "length": 0.5}
-    assert quality.by_pair([one, other])["psnr_pairs"] == [0.25, None]
+    assert figures.by_pair([one, other])["psnr_pairs"] == [0.25, None]
 
 
 def test_text_reports_the_sign_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
