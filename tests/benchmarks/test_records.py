@@ -88,11 +88,39 @@ def test_sizes_are_within_a_tenth_where_a_driver_of_another_build_is_retargeted(
     assert said is not None and [json.loads(one) for one in said.groups()] == [pytest.approx(one, abs=0.00056) for one in intervals]
 
 
-@pytest.mark.parametrize("lora", ["pose_full", "pose_no_aug"])
-def test_what_augmentation_and_retargeting_bring_is_that_on_record(lora: str) -> None:
-    found, variants = record(f"proportions_{lora}.json"), ("pose", "pose_retarget")
-    assert list(found["loras"]) == [f"{lora}.safetensors"] and found["samplers"] == quality.samplers(variants)
-    assert found["seed"] == record("proportions.json")["seed"], "the same pairs"
+def test_what_augmentation_and_retargeting_bring_is_as_on_record() -> None:
+    """Both together keep the reference's build better than neither, pair by pair; lengths from cartoon to human are not decided."""
+    variants, rows = ("pose", "pose_retarget"), {}
+    for lora, trained in (("pose_no_aug", "without"), ("pose_full", "with")):
+        found = record(f"proportions_{lora}.json")
+        assert list(found["loras"]) == [f"{lora}.safetensors"] and found["samplers"] == quality.samplers(variants)
+        assert (found["seed"], found["pairs"]) == (record("proportions.json")["seed"], 16), "the same pairs for both"
+        for row in found["rows"]:
+            rows[trained, row["variant"], (row["driver"], row["reference"])] = row
+    assert "bench quality --seed 0 --pairs 16 --variants pose pose_retarget --lora runs/pose_full.safetensors" in README
+    said = re.findall(r"^\| (without|with) \| (no|yes) \|(.+)\|$", README, re.MULTILINE)
+    assert [row[:2] for row in said] == [("without", "no"), ("without", "yes"), ("with", "no"), ("with", "yes")]
+    for trained, retargeted, cells in said:
+        of = [rows[trained, variants[retargeted == "yes"], plans] for plans in OTHER_BUILDS]
+        expected = [row[key] for row in of for key in ("psnr", "length", "size")]
+        for number, figure in zip(re.findall(r"\d+\.\d+", cells), expected, strict=True):
+            assert float(number) == pytest.approx(figure, abs=0.051 if figure > 1 else 0.00051)
+    number = r"([+-]?\d+\.\d+),? (\[.+?\])"
+    said = re.search(
+        rf"Both against neither.+?PSNR {number} and {number} dB, areas closer by {number} and\s{number}, lengths by {number} and, "
+        rf"not decided, {number}\.",
+        README,
+    )
+    assert said is not None
+    stated = iter(zip(said.groups()[::2], said.groups()[1::2], strict=True))
+    for key, sign, places in (("psnr", 1, 0.051), ("size", -1, 0.00051), ("length", -1, 0.00051)):
+        for plans in OTHER_BUILDS:
+            neither, both = (rows[of][f"{key}_pairs"] for of in (("without", "pose", plans), ("with", "pose_retarget", plans)))
+            gain = sign * np.subtract(both, neither)
+            mean, between = next(stated)
+            expected = [gain.mean(), *interval(gain)]
+            assert [float(mean), *json.loads(between.replace("+", ""))] == pytest.approx(expected, abs=places), key
+            assert (expected[1] > 0) == ((key, plans) != ("length", OTHER_BUILDS[1]))
 
 
 @pytest.mark.parametrize(("name", "bench"), [("evidence.json", evidence), ("motion_context.json", context)])
