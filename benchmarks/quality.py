@@ -1,4 +1,4 @@
-"""How well the shipped LoRAs follow a driver, on a fresh held-out set, through the shipped workflows in a real server.
+"""How well the shipped LoRAs, or one of your own, follow a driver, on a held-out set, by the shipped workflows in a real server.
 
     python run.py bench quality --seed 0 --json quality.json
 
@@ -30,7 +30,6 @@ import cv2
 import numpy as np
 
 from benchmarks.figures import FIGURES, Pair, by_pair, by_part, judge, mean_figures
-from dreamactor_core.clips import ClipSpec
 from dreamactor_core.contract import PREFIX
 from dreamactor_core.poses import from_body_joints, to_pose_keypoint
 from headless.atomic import atomic
@@ -41,7 +40,7 @@ from training.errors import UserError
 from training.files import lora as lora_file
 from training.hashing import sha256
 from training.marionette.characters import Plan
-from training.marionette.world import FPS, FRAMES, HEIGHT, LEAD_IN, WIDTH, rng_for, sample_scene
+from training.marionette.world import FPS, HEIGHT, LEAD_IN, WIDTH, rng_for, sample_scene
 from training.plan.network import RELEASED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -215,19 +214,22 @@ def measure(
             yield found | {"parts": by_part(figures, plan)} | by_pair(figures)
 
 
-def _others(path: Path | None, variants: Collection[str], loras: Collection[str]) -> list[str]:
-    """Of a file that an earlier run wrote, what this one would replace by something else: rows of variants that are not among
-    these, or of LoRAs of other names. None where there is no such file."""
+def _lost(path: Path | None, variants: Collection[str], loras: dict[str, str], own: bool) -> str:
+    """What of a file that an earlier run wrote this one would replace by something else; empty where there is nothing. LoRAs that
+    ship may have changed since, one's `own` may not: `export` names many alike."""
     if path is None or not path.exists():
-        return []
+        return ""
     try:
         found = json.loads(path.read_text("utf-8"))
-        held = {row["variant"] for row in found["rows"]} - set(variants), set(found["loras"]) - set(loras)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        others = sorted({row["variant"] for row in found["rows"]} - set(variants))
+        measured = found["loras"].items() - loras.items() if own else found["loras"].keys() - loras.keys()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         sys.exit(
             f"error: {path} can't be read ({error!r}), expected what an earlier run wrote; name another file, or delete this one"
         )
-    return [name for names in held for name in sorted(names)]
+    if others:
+        return f"rows of {', '.join(others)}"
+    return f"rows of other LoRAs, {', '.join(found['loras'])}" if measured else ""
 
 
 def _variants_of(path: Path) -> tuple[str, ...]:
@@ -239,10 +241,10 @@ def _variants_of(path: Path) -> tuple[str, ...]:
     if contract.backbone != "marionette":
         raise UserError(f"{path} is a LoRA for {contract.backbone}, expected one that was trained with `preset: marionette`")
     lora_file.check(file, contract, lora_file.expected_shapes("marionette", RELEASED["marionette"]))
-    spec, world = ClipSpec.from_seconds(FRAMES, contract.lead_in, contract.fps), ClipSpec(FRAMES, LEAD_IN, FPS)
-    if spec != world:
+    lead_in = round(contract.lead_in * contract.fps)
+    if (contract.fps, lead_in) != (FPS, LEAD_IN):
         raise UserError(
-            f"{path} was trained at {spec.fps:g} fps with a lead-in of {spec.lead_in} frames, expected {FPS} and {LEAD_IN}, as the "
+            f"{path} was trained at {contract.fps:g} fps with a lead-in of {lead_in} frames, expected {FPS} and {LEAD_IN}, as the "
             f"drawn world has them: train it with the preset's `clip`"
         )
     return tuple(variant for variant in VARIANTS if variant.startswith(contract.variant))
@@ -275,8 +277,8 @@ def main() -> None:
     loras = {args.lora.name: sha256(args.lora)} if args.lora else shipped_loras(args.variants)
     about = {"loras": loras, "samplers": samplers(args.variants), "seed": args.seed, "pairs": args.pairs}
     found = about | {"rows": rows}
-    if lost := _others(args.json, args.variants, loras):
-        parser.error(f"{args.json} holds rows of {', '.join(lost)} that this run would replace; name another file")
+    if lost := _lost(args.json, args.variants, loras, args.lora is not None):
+        parser.error(f"{args.json} holds {lost}, that this run would replace, expected none or the same; name another file")
     for row in measure(args.seed, args.pairs, args.sheet, args.variants, args.lora):
         rows.append(row)
         if args.json:  # after every row: what is measured is not lost

@@ -88,7 +88,9 @@ WORLDS = Contract("pose", "marionette", fps=12, lead_in=0.6667, frames=25)
         ("shallower", "covers 1 feed-forward layers and the model has 16"),
         ("faster", "trained at 16 fps with a lead-in of 8 frames, expected 12 and 8"),
         ("variants", "--variants has rgb, expected of pose, pose_retarget, which mine.safetensors is for"),
-        ("record", "mine.json holds rows of other.safetensors that this run would replace"),
+        ("longer lead-in", "trained at 12 fps with a lead-in of 30 frames, expected 12 and 8"),
+        ("record", "mine.json holds rows of other LoRAs, other.safetensors, that this run would replace"),
+        ("namesake", "mine.json holds rows of other LoRAs, mine.safetensors, that this run would replace"),
     ],
 )
 def test_what_is_no_lora_to_measure_is_refused_at_once(
@@ -110,11 +112,14 @@ def test_what_is_no_lora_to_measure_is_refused_at_once(
         saved(path, WORLDS, {f"{layer}.lora_A.weight": torch.zeros(4, 256), f"{layer}.lora_B.weight": torch.zeros(1024, 4)})
     elif about == "faster":
         saved(path, replace(WORLDS, fps=16, lead_in=0.5))
+    elif about == "longer lead-in":
+        saved(path, replace(WORLDS, lead_in=2.5))
     elif about != "missing":
         saved(path, WORLDS)
     monkeypatch.setattr(quality, "measure", None)
     record = tmp_path / "mine.json"
-    record.write_text(json.dumps({"loras": {"other.safetensors" if about == "record" else path.name: ""}, "rows": []}))
+    if about in ("record", "namesake"):
+        record.write_text(json.dumps({"loras": {"other.safetensors" if about == "record" else path.name: "ab" * 32}, "rows": []}))
     argv = ["quality", "--lora", str(path), "--json", str(record)] + (["--variants", "rgb"] if about == "variants" else [])
     monkeypatch.setattr(sys, "argv", argv)
     with pytest.raises(SystemExit):
