@@ -63,7 +63,7 @@ def run_file(folder: Path, clips: Path, **synthesize: object) -> Path:
     (folder / "workflow.json").write_text(json.dumps(prompt), "utf-8")
     given = {
         "teacher": "comfyui", "workflow": str(folder / "workflow.json"), "inputs": INPUTS, "sources": str(clips / "manifest.jsonl"),
-        "lora": str(ROOT / "models" / "loras" / "marionette_pose_cached.safetensors"), "steps": STEPS,
+        "lora": str(ROOT / "models" / "loras" / "marionette_pose_retarget.safetensors"), "steps": STEPS,
     }  # fmt: skip
     path = folder / "run.yaml"
     path.write_text(yaml.safe_dump({"preset": "marionette", "out": str(folder), "synthesize": given | synthesize}), "utf-8")

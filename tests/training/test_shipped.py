@@ -15,7 +15,8 @@ WEIGHTS = MODEL_FILE.parents[1]
 
 
 @pytest.mark.parametrize(
-    ("name", "variant", "context"), [("pose", "pose", "joint"), ("pose_cached", "pose", "cached"), ("rgb", "rgb", "cached")]
+    ("name", "variant", "context"),
+    [("pose", "pose", "joint"), ("pose_cached", "pose", "cached"), ("pose_retarget", "pose", "cached"), ("rgb", "rgb", "cached")],
 )
 def test_the_loras_were_trained_on_the_backbone_beside_them(name: str, variant: str, context: str) -> None:
     with safe_open(LORA_FOLDER / f"marionette_{name}.safetensors", "pt") as file:
@@ -27,11 +28,12 @@ def test_the_loras_were_trained_on_the_backbone_beside_them(name: str, variant: 
     assert ups and all(up.abs().max() > 1e-4 for up in ups)
 
 
-def test_the_rgb_lora_names_the_pose_lora_that_it_started_from() -> None:
-    with safe_open(LORA_FOLDER / "marionette_rgb.safetensors", "pt") as file:
+@pytest.mark.parametrize(("name", "pairs"), [("pose_retarget", "self"), ("rgb", "synthetic")])
+def test_a_lora_names_the_pose_lora_that_it_started_from(name: str, pairs: str) -> None:
+    with safe_open(LORA_FOLDER / f"marionette_{name}.safetensors", "pt") as file:
         contract = Contract.from_metadata(file.metadata())
     assert contract.parent_sha256 == sha256(LORA_FOLDER / "marionette_pose_cached.safetensors")
-    assert contract.pairs == "synthetic"
+    assert contract.pairs == pairs
 
 
 def test_all_weights_together_are_small_enough_for_a_repository() -> None:
