@@ -222,14 +222,14 @@ def _lost(path: Path | None, variants: Collection[str], loras: dict[str, str], o
     try:
         found = json.loads(path.read_text("utf-8"))
         others = sorted({row["variant"] for row in found["rows"]} - set(variants))
-        measured = found["loras"].items() - loras.items() if own else found["loras"].keys() - loras.keys()
+        measured = {name for name, hashed in found["loras"].items() if loras.get(name) != hashed and (own or name not in loras)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         sys.exit(
             f"error: {path} can't be read ({error!r}), expected what an earlier run wrote; name another file, or delete this one"
         )
     if others:
         return f"rows of {', '.join(others)}"
-    return f"rows of other LoRAs, {', '.join(found['loras'])}" if measured else ""
+    return f"rows of other LoRAs, {', '.join(sorted(measured))}" if measured else ""
 
 
 def _variants_of(path: Path) -> tuple[str, ...]:
@@ -278,7 +278,7 @@ def main() -> None:
     about = {"loras": loras, "samplers": samplers(args.variants), "seed": args.seed, "pairs": args.pairs}
     found = about | {"rows": rows}
     if lost := _lost(args.json, args.variants, loras, args.lora is not None):
-        parser.error(f"{args.json} holds {lost}, that this run would replace, expected none or the same; name another file")
+        parser.error(f"{args.json} holds {lost}, that this run would replace; name another file, or delete this one")
     for row in measure(args.seed, args.pairs, args.sheet, args.variants, args.lora):
         rows.append(row)
         if args.json:  # after every row: what is measured is not lost

@@ -59,7 +59,7 @@ def sample_clip(seed: int, index: int) -> tuple[Scene, str]:
 
 
 def load_pose_model() -> tuple[VideoBackbone, torch.nn.Module, Encoders, Layout]:
-    """The shipped backbone with the pose LoRA of the shipped workflows, its encoders, and the LoRA's layout."""
+    """The shipped backbone with the pose LoRA of the shipped workflows without Retarget, its encoders, and the LoRA's layout."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     backbone = backbones.get(Backbone(name="marionette", dtype="auto"))
     with safe_open(LORA, "pt") as file:

@@ -210,7 +210,7 @@ def test_rows_on_record_are_not_replaced_by_some_of_them(
     monkeypatch.setattr(sys, "argv", ["quality", "--json", str(path), "--variants", "pose"])
     with pytest.raises(SystemExit):
         quality.main()
-    assert "holds rows of rgb, that this run would replace, expected none or the same; name another file" in capsys.readouterr().err
+    assert "holds rows of rgb, that this run would replace; name another file, or delete this one" in capsys.readouterr().err
     path.write_text("{}")
     with pytest.raises(SystemExit, match=r"can't be read .*, expected what an earlier run wrote"):
         quality.main()

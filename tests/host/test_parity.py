@@ -51,6 +51,7 @@ from training.native import wan_transformer_key
 from training.sampling import sample as training_sample
 from training.video import read_clip
 
+CACHED_LORAS = ["marionette_pose_cached.safetensors", "marionette_pose_retarget.safetensors", "marionette_rgb.safetensors"]
 SHIPPED_LORA, TOY_LORA = "marionette_pose.safetensors", "parity.safetensors"  # the shipped one that stock loaders will do for
 TEXT = "a human waves"
 LAYOUT = SpatialLayout()
@@ -216,7 +217,7 @@ def test_diffusers_and_the_host_agree_on_the_output(
 
 
 @pytest.mark.parametrize("sampler", get_args(Sampler))
-@pytest.mark.parametrize("name", [SHIPPED_LORA, "marionette_pose_cached.safetensors", "marionette_rgb.safetensors"])
+@pytest.mark.parametrize("name", [SHIPPED_LORA, *CACHED_LORAS])
 def test_a_shipped_lora_samples_in_the_host_as_in_training(
     pack: ModuleType, small: SimpleNamespace, clip_frames: tuple[np.ndarray, np.ndarray], name: str, sampler: Sampler
 ) -> None:
