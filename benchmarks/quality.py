@@ -214,14 +214,15 @@ def measure(
             yield found | {"parts": by_part(figures, plan)} | by_pair(figures)
 
 
-def _lost(path: Path | None, variants: Collection[str], loras: dict[str, str], own: bool) -> str:
-    """What of a file that an earlier run wrote this one would replace by something else; empty where there is nothing. LoRAs that
-    ship may have changed since, one's `own` may not: `export` names many alike."""
+def _lost(path: Path | None, about: dict[str, Any], variants: Collection[str], own: bool) -> str:
+    """What of a file that an earlier run wrote this one, which is `about` these, would replace by something else; empty where there
+    is nothing. LoRAs that ship may have changed since, one's `own` may not: `export` names many alike."""
     if path is None or not path.exists():
         return ""
     try:
         found = json.loads(path.read_text("utf-8"))
         others = sorted({row["variant"] for row in found["rows"]} - set(variants))
+        seed, pairs, loras = found["seed"], found["pairs"], about["loras"]
         measured = {name for name, hashed in found["loras"].items() if loras.get(name) != hashed and (own or name not in loras)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         sys.exit(
@@ -229,6 +230,8 @@ def _lost(path: Path | None, variants: Collection[str], loras: dict[str, str], o
         )
     if others:
         return f"rows of {', '.join(others)}"
+    if (seed, pairs) != (about["seed"], about["pairs"]):
+        return f"rows of --seed {seed} --pairs {pairs}"
     return f"rows of other LoRAs, {', '.join(sorted(measured))}" if measured else ""
 
 
@@ -277,7 +280,7 @@ def main() -> None:
     loras = {args.lora.name: sha256(args.lora)} if args.lora else shipped_loras(args.variants)
     about = {"loras": loras, "samplers": samplers(args.variants), "seed": args.seed, "pairs": args.pairs}
     found = about | {"rows": rows}
-    if lost := _lost(args.json, args.variants, loras, args.lora is not None):
+    if lost := _lost(args.json, about, args.variants, args.lora is not None):
         parser.error(f"{args.json} holds {lost}, that this run would replace; name another file, or delete this one")
     for row in measure(args.seed, args.pairs, args.sheet, args.variants, args.lora):
         rows.append(row)

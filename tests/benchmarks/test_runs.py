@@ -91,6 +91,7 @@ WORLDS = Contract("pose", "marionette", fps=12, lead_in=0.6667, frames=25)
         ("longer lead-in", "trained at 12 fps with a lead-in of 30 frames, expected 12 and 8"),
         ("record", "mine.json holds rows of other LoRAs, other.safetensors, that this run would replace"),
         ("namesake", "mine.json holds rows of other LoRAs, mine.safetensors, that this run would replace"),
+        ("other pairs", "mine.json holds rows of --seed 0 --pairs 36, that this run would replace; name another file"),
     ],
 )
 def test_what_is_no_lora_to_measure_is_refused_at_once(
@@ -118,8 +119,10 @@ def test_what_is_no_lora_to_measure_is_refused_at_once(
         saved(path, WORLDS)
     monkeypatch.setattr(quality, "measure", None)
     record = tmp_path / "mine.json"
-    if about in ("record", "namesake"):
-        record.write_text(json.dumps({"loras": {"other.safetensors" if about == "record" else path.name: "ab" * 32}, "rows": []}))
+    if about in ("record", "namesake", "other pairs"):
+        measured = {"other.safetensors" if about == "record" else path.name: "ab" * 32}
+        pairs = 36 if about == "other pairs" else 12
+        record.write_text(json.dumps({"loras": measured, "seed": 0, "pairs": pairs, "rows": []}))
     argv = ["quality", "--lora", str(path), "--json", str(record)] + (["--variants", "rgb"] if about == "variants" else [])
     monkeypatch.setattr(sys, "argv", argv)
     with pytest.raises(SystemExit):
