@@ -206,7 +206,7 @@ def test_rows_on_record_are_not_replaced_by_some_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "quality.json"
-    path.write_text(json.dumps({"loras": {}, "rows": [{"variant": "rgb"}, {"variant": "pose"}]}))
+    path.write_text(json.dumps({"loras": {}, "seed": 0, "pairs": 12, "rows": [{"variant": "rgb"}, {"variant": "pose"}]}))
     monkeypatch.setattr(sys, "argv", ["quality", "--json", str(path), "--variants", "pose"])
     with pytest.raises(SystemExit):
         quality.main()

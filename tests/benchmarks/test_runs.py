@@ -92,6 +92,7 @@ WORLDS = Contract("pose", "marionette", fps=12, lead_in=0.6667, frames=25)
         ("record", "mine.json holds rows of other LoRAs, other.safetensors, that this run would replace"),
         ("namesake", "mine.json holds rows of other LoRAs, mine.safetensors, that this run would replace"),
         ("other pairs", "mine.json holds rows of --seed 0 --pairs 36, that this run would replace; name another file"),
+        ("other seed", "mine.json holds rows of --seed 1 --pairs 12, that this run would replace; name another file"),
     ],
 )
 def test_what_is_no_lora_to_measure_is_refused_at_once(
@@ -119,10 +120,10 @@ def test_what_is_no_lora_to_measure_is_refused_at_once(
         saved(path, WORLDS)
     monkeypatch.setattr(quality, "measure", None)
     record = tmp_path / "mine.json"
-    if about in ("record", "namesake", "other pairs"):
+    if about in ("record", "namesake") or about.startswith("other"):
         measured = {"other.safetensors" if about == "record" else path.name: "ab" * 32}
-        pairs = 36 if about == "other pairs" else 12
-        record.write_text(json.dumps({"loras": measured, "seed": 0, "pairs": pairs, "rows": []}))
+        drawn = {"seed": int(about == "other seed"), "pairs": 36 if about == "other pairs" else 12}
+        record.write_text(json.dumps({"loras": measured, "rows": []} | drawn))
     argv = ["quality", "--lora", str(path), "--json", str(record)] + (["--variants", "rgb"] if about == "variants" else [])
     monkeypatch.setattr(sys, "argv", argv)
     with pytest.raises(SystemExit):
@@ -134,7 +135,9 @@ def test_a_lora_that_fits_is_measured_in_the_workflows_of_its_variant(tmp_path: 
     path = saved(tmp_path / "mine.safetensors", WORLDS)
     calls: list[tuple] = []
     monkeypatch.setattr(quality, "measure", lambda *given: calls.append(given) or ())
-    monkeypatch.setattr(sys, "argv", ["quality", "--lora", str(path)])
+    record = tmp_path / "mine.json"  # of the same pairs by the same file: measured again
+    record.write_text(json.dumps({"loras": {path.name: sha256(path)}, "seed": 0, "pairs": 12, "rows": [{"variant": "pose"}]}))
+    monkeypatch.setattr(sys, "argv", ["quality", "--lora", str(path), "--json", str(record)])
     quality.main()
     assert calls == [(0, 12, None, ("pose", "pose_retarget"), path)]
 
