@@ -86,8 +86,8 @@ def test_sizes_are_within_a_tenth_where_a_driver_of_another_build_is_retargeted(
     parts = [named for row in (first, second) for named in row["parts"].items()]
     limbs = [part["length"] / seen[name[-3:]] for name, part in parts if name[-3:] in seen]
     said = re.search(
-        r"legs are over it \((\S+), (\S+) and (\S+)\)\. Areas of (\d+) and (\d+) of the 72 pairs are over a\stenth, by up to (\S+), "
-        r"lengths of (\d+) and (\d+), by up to (\S+)\. .+?limb's mean\swould be (\S+), just over a tenth\.\n",
+        r"legs are over it \((\S+), (\S+) and (\S+)\)\. Areas of (\d+) and (\d+) of the 72 pairs are over a\stenth, up to (\S+), "
+        r"lengths of (\d+) and (\d+), up to (\S+)\. .+?limb's mean\swould be (\S+), just over a tenth\.\n",
         README,
         re.DOTALL,
     )
